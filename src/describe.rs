@@ -1,0 +1,89 @@
+//! What a unit responds to, in words, with the evidence.
+
+use crate::exemplars::UnitExemplars;
+use crate::{Result, UnitId};
+use serde::{Deserialize, Serialize};
+
+/// Puts units into words.
+///
+/// Implementations must be deterministic: the same units give the same descriptions.
+pub trait Describer {
+    /// One description per unit, in the order of `units`.
+    ///
+    /// # Errors
+    /// Whatever keeps the describer from judging; a unit without a reliable description is not an error but
+    /// [`Status::Abstained`].
+    fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>>;
+
+    /// Everything that the descriptions depend on besides model and exemplars, as a stable text.
+    fn fingerprint(&self) -> String;
+}
+
+/// Whether there is a description at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// The unit responds to what [`Description::text`] says.
+    Described,
+    /// The describer looked and found nothing reliable; the text says so.
+    Abstained,
+    /// The unit never varies over the probe images; there is nothing to describe.
+    Dead,
+}
+
+/// Words for one unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The description, in words.
+    pub text: String,
+    /// Whether the words can be relied on.
+    pub status: Status,
+    /// `log_likelihood - log_prior`, in nats: how much better than chance the words fit. 0 when abstained or dead.
+    pub score: f64,
+    /// `log p(d|E)`: of the words given the unit's evidence, in nats.
+    pub log_likelihood: f64,
+    /// `log p(d)`: of the words alone, in nats.
+    pub log_prior: f64,
+    /// Other descriptions that were considered, best first.
+    pub alternatives: Vec<Alternative>,
+    /// What was measured about concepts, strongest first.
+    pub evidence: Vec<ConceptEvidence>,
+}
+
+/// A description that was considered and not chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The description.
+    pub text: String,
+    /// Its score in nats.
+    pub score: f64,
+}
+
+/// What was measured about one unit and one concept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConceptEvidence {
+    /// The concept's name, for example `text`.
+    pub concept: String,
+    /// Intersection over union of the unit's regions and the concept's regions, 0 to 1.
+    pub iou: f64,
+    /// Causal effect: mean over images of (activation with the concept - without it), divided by the standard
+    /// deviation of these differences' baseline (the activations without it). Standard deviations; may be negative.
+    pub effect: f64,
+    /// Probability that a random image with the concept activates the unit more than one without, 0 to 1.
+    pub auc: f64,
+    /// Lower end of the bootstrap 95 % interval of [`auc`](Self::auc).
+    pub auc_low: f64,
+    /// Upper end of the bootstrap 95 % interval of [`auc`](Self::auc).
+    pub auc_high: f64,
+    /// Share of the concept among the images that activate the unit most, 0 to 1 (the describer's `p(d|E)`).
+    pub share: f64,
+}
+
+/// A unit with its description: what policies judge.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DescribedUnit {
+    /// Which unit.
+    pub id: UnitId,
+    /// Its description.
+    pub description: Description,
+}

@@ -1,0 +1,11 @@
+//! tch-audit: a linter for what a neural network has learned.
+#![deny(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations)]
+
+pub mod describe;
+mod error;
+pub mod exemplars;
+mod unit;
+
+pub use error::{Error, Result};
+pub use unit::{Region, UnitId};

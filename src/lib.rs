@@ -5,7 +5,11 @@
 pub mod describe;
 mod error;
 pub mod exemplars;
+pub mod graph;
+pub mod hook;
+mod model;
 mod unit;
 
 pub use error::{Error, Result};
+pub use model::Model;
 pub use unit::{Region, UnitId};

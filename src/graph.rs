@@ -1,0 +1,128 @@
+//! The operators of one forward pass as a graph, and the places in it where neurons can be read or masked.
+//!
+//! # Names
+//!
+//! A **site** is a value whose channels are neurons. Users name sites the way they name parameters:
+//!
+//! | name | what |
+//! |---|---|
+//! | `layer3.1.conv2` | that layer's neurons, after its own normalisation and non-linearity |
+//! | `layer3.1.conv2@raw` | directly after the operator |
+//! | `layer3` | the scope's output: what flows from operators whose parameters start with `layer3.` into the next scope |
+//! | `conv#2` | the second use of a layer that is used twice (then `conv` alone is ambiguous, and refused) |
+//! | `layer*.conv?` | a glob over layers and scopes; `*` matches dots too |
+//! | `auto` | every convolution and linear layer but the classifier |
+
+pub(crate) mod ops;
+mod read;
+mod scope;
+pub(crate) mod site;
+mod trace;
+
+pub use read::Mask;
+pub use site::{Layout, Site, SiteKind};
+
+use tch::Tensor;
+
+/// The operators of one forward pass.
+///
+/// Made by [`Graph::trace`]. It holds no activations; it does hold handles to tensors that the model reads and that
+/// have no name (the constants of a frozen module).
+#[derive(Debug)]
+pub struct Graph {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) values: Vec<Value>,
+    /// Names of the model's parameters, then synthetic names of unnamed tensors.
+    pub(crate) parameters: Vec<String>,
+    /// Handles to the unnamed tensors, which follow the model's parameters in `parameters`.
+    pub(crate) constants: Vec<Tensor>,
+    pub(crate) output: Option<ValueId>,
+    /// Examples in the traced batch.
+    pub(crate) batch: i64,
+    sites: Vec<Site>,
+}
+
+/// Index into [`Graph::values`].
+pub(crate) type ValueId = usize;
+
+/// One operator, in order of execution. Operators that return their input unchanged are not kept.
+#[derive(Debug)]
+pub(crate) struct Op {
+    /// Canonical name, see [`ops::canonical`].
+    pub name: String,
+    pub inputs: Vec<Operand>,
+    pub outputs: Vec<ValueId>,
+}
+
+/// One argument of an operator.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Operand {
+    Value(ValueId),
+    Values(Vec<ValueId>),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Ints(Vec<i64>),
+    Other,
+}
+
+/// A tensor between two writes to it.
+#[derive(Debug)]
+pub(crate) struct Value {
+    pub shape: Vec<i64>,
+    pub origin: Origin,
+    /// The memory behind it, as a number.
+    pub storage: Option<u64>,
+    /// The parameter that this value is, or is a view of: `(index, transposed)`.
+    pub parameter: Option<(usize, bool)>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Input,
+    Parameter,
+    Op(usize),
+}
+
+impl Op {
+    /// The values that the operator reads, parameters included.
+    pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
+        self.inputs.iter().flat_map(|operand| match operand {
+            Operand::Value(v) => std::slice::from_ref(v),
+            Operand::Values(vs) => vs.as_slice(),
+            _ => &[],
+        })
+        .copied()
+    }
+}
+
+impl Graph {
+    /// The sites of the graph: layers in order of execution, each followed by its `@raw` site, then scopes by name.
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The parameters that operator `op` reads: `(parameter, transposed)`, in argument order.
+    pub(crate) fn parameters_of(&self, op: usize) -> impl Iterator<Item = (usize, bool)> + '_ {
+        self.ops[op].reads().filter_map(|v| self.values[v].parameter)
+    }
+
+    /// The values that operator `op` reads and that are not parameters.
+    pub(crate) fn data_inputs(&self, op: usize) -> impl Iterator<Item = ValueId> + '_ {
+        self.ops[op].reads().filter(|&v| self.values[v].parameter.is_none())
+    }
+
+    /// The operators that read value `v`, in order of execution.
+    pub(crate) fn consumers(&self, v: ValueId) -> impl Iterator<Item = usize> + '_ {
+        self.ops.iter().enumerate().filter(move |(_, op)| op.reads().any(|r| r == v)).map(|(i, _)| i)
+    }
+
+    /// The operator that made value `v`.
+    pub(crate) fn producer(&self, v: ValueId) -> Option<usize> {
+        match self.values[v].origin {
+            Origin::Op(op) => Some(op),
+            Origin::Input | Origin::Parameter => None,
+        }
+    }
+}

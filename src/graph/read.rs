@@ -1,0 +1,227 @@
+//! Reading and masking sites while a model runs.
+
+use super::site::{Route, Site};
+use super::{Graph, ops};
+use crate::hook::{self, Event};
+use crate::{Error, Model, Result};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use tch::Tensor;
+
+/// Units to fill with 0 during a forward pass.
+#[derive(Debug, Clone)]
+pub struct Mask {
+    /// Where.
+    pub site: Site,
+    /// Which channels; others stay as they are.
+    pub units: Vec<usize>,
+}
+
+impl Graph {
+    /// Runs `model` on `input` and hands the activation of every site to `visit`, as soon as it exists.
+    ///
+    /// `visit` gets the site's position in `sites` and the raw activation (see [`Site::maps`]); a later operator may
+    /// overwrite it in place, so what is needed must be copied. Returns the model's output. Sites that lie at the same
+    /// value may be named together.
+    ///
+    /// # Errors
+    /// What `visit` returns; [`Error::Forward`]; [`Error::SiteNotSeen`] when a site does not appear.
+    pub fn read(
+        &self,
+        model: &Model<'_>,
+        sites: &[Site],
+        input: &Tensor,
+        visit: impl FnMut(usize, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        self.read_masked(model, sites, &[], input, visit)
+    }
+
+    /// As [`read`](Self::read), with the units of `masks` filled with 0 at every position, before they are read and before
+    /// any other operator sees them. The model itself is not changed.
+    ///
+    /// Filled, not multiplied: NaN x 0 is NaN.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and [`Error::Refused`] where the value shares memory with one that means something else.
+    pub fn read_masked(
+        &self,
+        model: &Model<'_>,
+        sites: &[Site],
+        masks: &[Mask],
+        input: &Tensor,
+        mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        for mask in masks {
+            self.check_mask(mask)?;
+        }
+        // Masks come first, so that a site that is masked and read is read masked.
+        let routes: Vec<&Route> = masks.iter().map(|m| &m.site.route).chain(sites.iter().map(|s| &s.route)).collect();
+        let input = model.prepare(input)?;
+        let named: Vec<Tensor> =
+            model.parameters().iter().map(|(_, t)| t).chain(&self.constants).map(Tensor::shallow_clone).collect();
+        let follower = RefCell::new(Follower::new(&routes));
+        let output = hook::observe(
+            &named,
+            |numbers| follower.borrow_mut().name(numbers),
+            |event| {
+                for arrived in follower.borrow_mut().follow(event) {
+                    let Some(activation) = event.output() else { continue };
+                    match arrived.checked_sub(masks.len()) {
+                        None => fill(&masks[arrived], &activation)?,
+                        Some(site) => visit(site, &activation)?,
+                    }
+                }
+                Ok(())
+            },
+            || model.run(&input),
+        )??;
+        match follower.into_inner().missing() {
+            None => Ok(output),
+            Some(i) => {
+                let site = masks.iter().map(|m| &m.site).chain(sites).nth(i);
+                Err(Error::SiteNotSeen { site: site.map_or_else(String::new, |s| s.name.clone()) })
+            }
+        }
+    }
+
+    /// Refuses a mask whose value shares memory with a value that is read later under another meaning.
+    fn check_mask(&self, mask: &Mask) -> Result<()> {
+        let site = &mask.site;
+        if let Some(unit) = mask.units.iter().find(|u| **u >= site.units) {
+            return Err(Error::invalid(
+                format!("unit of site `{}`", site.name),
+                unit,
+                format!("0 to {}", site.units.saturating_sub(1)),
+            ));
+        }
+        let value = site.value;
+        let Some(made_by) = self.producer(value) else { return Ok(()) };
+        let Some(storage) = self.values[value].storage else { return Ok(()) };
+        for (i, op) in self.ops.iter().enumerate().skip(made_by + 1) {
+            let shared = op
+                .reads()
+                .find(|&v| v != value && self.values[v].storage == Some(storage) && self.producer(v) < Some(made_by));
+            if shared.is_some() {
+                return Err(Error::Refused {
+                    action: "mask",
+                    unit: format!("site `{}`", site.name),
+                    reason: format!(
+                        "operator {i} (`{}`) reads the same memory under another meaning; mask the layer before it instead",
+                        op.name
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fill(mask: &Mask, activation: &Tensor) -> Result<()> {
+    let during = || Error::torch(format!("masking site `{}`", mask.site.name));
+    for &unit in &mask.units {
+        activation
+            .f_select(mask.site.unit_dimension(), unit as i64)
+            .and_then(|mut plane| plane.f_fill_(0.0))
+            .map_err(during())?;
+    }
+    Ok(())
+}
+
+/// Follows routes through the operators of a running pass.
+struct Follower<'r> {
+    routes: Vec<Walk<'r>>,
+    /// Tensor number -> parameter, views of parameters included.
+    parameters: HashMap<u64, usize>,
+    /// How often each parameter has been read.
+    uses: HashMap<usize, usize>,
+}
+
+struct Walk<'r> {
+    route: &'r Route,
+    at: At,
+}
+
+#[derive(Clone, Copy)]
+enum At {
+    /// Not started.
+    Before,
+    /// The next step is `step`; the value to follow is the tensor `number`; `skip` operators are still to be passed over.
+    On { step: usize, number: u64, skip: usize },
+    Arrived,
+}
+
+impl Walk<'_> {
+    /// The state once `step` steps have been taken and led to the tensor `number`.
+    fn next(&self, step: usize, number: u64) -> At {
+        match self.route.steps.get(step) {
+            Some(next) => At::On { step, number, skip: next.skip },
+            None => At::Arrived,
+        }
+    }
+}
+
+impl<'r> Follower<'r> {
+    fn new(routes: &[&'r Route]) -> Self {
+        let routes = routes.iter().map(|route| Walk { route, at: At::Before }).collect();
+        Self { routes, parameters: HashMap::new(), uses: HashMap::new() }
+    }
+
+    fn name(&mut self, numbers: &[u64]) {
+        for (i, number) in numbers.iter().enumerate() {
+            self.parameters.entry(*number).or_insert(i);
+        }
+    }
+
+    /// Which routes end at this operator's output.
+    fn follow(&mut self, event: &Event<'_>) -> Vec<usize> {
+        let inputs = event.input_numbers();
+        let outputs = event.output_numbers();
+        let Some(&output) = outputs.first() else { return Vec::new() };
+        let in_place = ops::is_in_place(event.name(), event.overload());
+        if !in_place && outputs.iter().all(|o| inputs.contains(o)) {
+            return Vec::new(); // nothing happened, as in Graph::trace
+        }
+        let name = ops::canonical(event.name());
+        let read: BTreeSet<usize> = inputs.iter().filter_map(|n| self.parameters.get(n)).copied().collect();
+        let mut arrived = Vec::new();
+        for (i, walk) in self.routes.iter_mut().enumerate() {
+            let starts = || read.contains(&walk.route.parameter) && name == walk.route.operator;
+            let due = || self.uses.get(&walk.route.parameter).copied().unwrap_or(0) == walk.route.use_number;
+            let before = walk.at;
+            walk.at = match before {
+                At::Before if starts() && due() => walk.next(0, output),
+                At::On { step, number, skip } if inputs.contains(&number) && name == walk.route.steps[step].operator => {
+                    match skip.checked_sub(1) {
+                        Some(skip) => At::On { step, number, skip },
+                        None => walk.next(step + 1, output),
+                    }
+                }
+                at => at,
+            };
+            if matches!((before, walk.at), (At::Before | At::On { .. }, At::Arrived)) {
+                arrived.push(i);
+            }
+        }
+        self.after(name, &inputs, &read, output);
+        arrived
+    }
+
+    fn after(&mut self, name: &str, inputs: &[u64], read: &BTreeSet<usize>, output: u64) {
+        for parameter in read {
+            *self.uses.entry(*parameter).or_insert(0) += 1;
+        }
+        // A view of a parameter (detach, t) stands for it.
+        if ops::parameter_view(name).is_some()
+            && let Some(parameter) = inputs.first().and_then(|n| self.parameters.get(n)).copied()
+        {
+            self.parameters.insert(output, parameter);
+            if let Some(uses) = self.uses.get_mut(&parameter) {
+                *uses -= 1;
+            }
+        }
+    }
+
+    fn missing(&self) -> Option<usize> {
+        self.routes.iter().position(|w| !matches!(w.at, At::Arrived))
+    }
+}

@@ -1,0 +1,194 @@
+//! One forward pass, written down.
+
+use super::{Graph, Op, Operand, Origin, Value, ValueId, ops, site};
+use crate::hook::{self, Arg, Event, Seen};
+use crate::{Error, Model, Result};
+use std::collections::HashMap;
+use tch::Tensor;
+
+impl Graph {
+    /// Runs `model` once on `example`, `[N, C, H, W]`, and writes down its operators and sites.
+    ///
+    /// # Errors
+    /// [`Error::Forward`] when the model does not accept the example.
+    pub fn trace(model: &Model<'_>, example: &Tensor) -> Result<Graph> {
+        let input = model.prepare(example)?;
+        // A frozen TorchScript module shows other operators in its first two passes.
+        if model.parameters().is_empty() {
+            model.run(&input)?;
+            model.run(&input)?;
+        }
+        let mut named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
+        named.push(input.shallow_clone());
+        let tracer = std::cell::RefCell::new(Tracer::default());
+        let output = hook::observe(
+            &named,
+            |numbers| tracer.borrow_mut().name(numbers),
+            |event| {
+                tracer.borrow_mut().record(event);
+                Ok(())
+            },
+            // The alias marks the output: it is the last operator, and reads it.
+            || model.run(&input).and_then(|y| y.f_alias().map_err(Error::torch("marking the output"))),
+        )??;
+        drop(output);
+        Ok(tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tracer {
+    ops: Vec<Op>,
+    values: Vec<Value>,
+    constants: Vec<Tensor>,
+    n_parameters: usize,
+    /// Tensor number -> its value now, and how often its storage had been written by then.
+    now: HashMap<u64, (ValueId, usize)>,
+    /// Storage number -> how often it was written, and by which operator last.
+    writes: HashMap<u64, (usize, usize)>,
+    /// Storage number -> the value that was last put into it.
+    last_in: HashMap<u64, ValueId>,
+    parameter_numbers: HashMap<u64, usize>,
+    input_number: Option<u64>,
+}
+
+impl Tracer {
+    fn name(&mut self, numbers: &[u64]) {
+        if let Some((input, parameters)) = numbers.split_last() {
+            self.input_number = Some(*input);
+            self.n_parameters = parameters.len();
+            for (i, number) in parameters.iter().enumerate() {
+                // A tensor with two names (tied weights) keeps the first.
+                self.parameter_numbers.entry(*number).or_insert(i);
+            }
+        }
+    }
+
+    fn record(&mut self, event: &Event<'_>) {
+        let outputs: Vec<Seen> = event.outputs().into_iter().flat_map(into_tensors).collect();
+        if outputs.is_empty() {
+            return; // it threw, or it answers a question about shapes
+        }
+        let in_place = ops::is_in_place(event.name(), event.overload());
+        let name = ops::canonical(event.name()).to_string();
+        let arguments = event.inputs();
+        let read: Vec<u64> = arguments.iter().flat_map(Arg::tensors).map(|s| s.number).collect();
+        let operands: Vec<Operand> = arguments.into_iter().map(|a| self.operand(a)).collect();
+        if !in_place && outputs.iter().all(|o| read.contains(&o.number)) {
+            return; // nothing happened: dropout in evaluation mode, contiguous on a contiguous tensor
+        }
+        // Only now: an argument may have brought an operator of its own.
+        let index = self.ops.len();
+        let view = self.parameter_view(&name, &operands);
+        let mut ids = Vec::new();
+        for seen in outputs {
+            if in_place && let Some(storage) = seen.storage {
+                let writes = self.writes.entry(storage).or_insert((0, index));
+                *writes = (writes.0 + 1, index);
+            }
+            ids.push(self.add(&seen, Origin::Op(index), view));
+        }
+        self.ops.push(Op { name, inputs: operands, outputs: ids });
+    }
+
+    fn operand(&mut self, argument: Arg) -> Operand {
+        match argument {
+            Arg::Tensor(seen) => Operand::Value(self.value_of(seen)),
+            Arg::Tensors(list) => Operand::Values(list.into_iter().map(|s| self.value_of(s)).collect()),
+            Arg::Int(i) => Operand::Int(i),
+            Arg::Float(x) => Operand::Float(x),
+            Arg::Bool(b) => Operand::Bool(b),
+            Arg::Ints(v) => Operand::Ints(v),
+            Arg::None | Arg::Other => Operand::Other,
+        }
+    }
+
+    /// The value that a tensor holds now.
+    fn value_of(&mut self, seen: Seen) -> ValueId {
+        let (written, writer) = self.written(seen.storage);
+        match self.now.get(&seen.number) {
+            Some(&(value, at)) if at == written => value,
+            // Somebody wrote to the memory through another tensor: a new value, made by the writer.
+            Some(_) => self.add(&seen, Origin::Op(writer), None),
+            None if Some(seen.number) == self.input_number => self.add(&seen, Origin::Input, None),
+            // A view that nobody was told of (TorchScript's `prim` operators return nothing to observers).
+            None if let Some(base) = seen.storage.and_then(|s| self.last_in.get(&s)).copied() => {
+                let op = self.ops.len();
+                let id = self.add(&seen, Origin::Op(op), None);
+                self.ops.push(Op { name: ops::UNSEEN.to_string(), inputs: vec![Operand::Value(base)], outputs: vec![id] });
+                id
+            }
+            None => {
+                let parameter = match self.parameter_numbers.get(&seen.number) {
+                    Some(&i) => i,
+                    None => {
+                        self.constants.push(seen.tensor.shallow_clone());
+                        self.n_parameters + self.constants.len() - 1
+                    }
+                };
+                self.add(&seen, Origin::Parameter, Some((parameter, false)))
+            }
+        }
+    }
+
+    fn written(&self, storage: Option<u64>) -> (usize, usize) {
+        storage.and_then(|s| self.writes.get(&s)).copied().unwrap_or((0, 0))
+    }
+
+    fn add(&mut self, seen: &Seen, origin: Origin, parameter: Option<(usize, bool)>) -> ValueId {
+        let id = self.values.len();
+        self.values.push(Value { shape: seen.tensor.size(), origin, storage: seen.storage, parameter });
+        if let Some(storage) = seen.storage {
+            self.last_in.insert(storage, id);
+        }
+        self.now.insert(seen.number, (id, self.written(seen.storage).0));
+        id
+    }
+
+    /// The parameter of which an operator's output is a view.
+    fn parameter_view(&self, name: &str, operands: &[Operand]) -> Option<(usize, bool)> {
+        let transposes = ops::parameter_view(name)?;
+        let Some(Operand::Value(v)) = operands.first() else { return None };
+        let (parameter, transposed) = self.values[*v].parameter?;
+        Some((parameter, transposed ^ transposes))
+    }
+
+    fn finish(mut self, model: &Model<'_>, batch: i64) -> Graph {
+        let output = self.ops.pop().and_then(|alias| alias.reads().next());
+        if let Some(Value { origin: Origin::Op(_), .. }) = self.values.last() {
+            self.values.pop(); // the alias of the output
+        }
+        let mut parameters: Vec<String> = model.parameters().iter().map(|(n, _)| n.clone()).collect();
+        let (ops, values) = (self.ops, self.values);
+        parameters.extend(constant_names(&ops, &values, parameters.len(), self.constants.len()));
+        let mut graph =
+            Graph { ops, values, parameters, constants: self.constants, output, batch, sites: Vec::new() };
+        graph.sites = site::find(&graph);
+        graph
+    }
+}
+
+fn into_tensors(argument: Arg) -> Vec<Seen> {
+    match argument {
+        Arg::Tensor(seen) => vec![seen],
+        Arg::Tensors(list) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// Names for tensors that have none, by structure: the weight of the third convolution is `conv_3.weight`.
+fn constant_names(ops: &[Op], values: &[Value], first: usize, count: usize) -> Vec<String> {
+    let mut names: Vec<String> = (0..count).map(|i| format!("constant_{i}")).collect();
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for op in ops.iter().filter(|op| ops::is_layer(&op.name)) {
+        let ordinal = seen.entry(op.name.as_str()).and_modify(|n| *n += 1).or_insert(0);
+        for v in op.reads() {
+            let Some((parameter, _)) = values[v].parameter.filter(|(p, _)| *p >= first) else { continue };
+            let role = if values[v].shape.len() >= 2 { "weight" } else { "bias" };
+            if names[parameter - first].starts_with("constant_") {
+                names[parameter - first] = format!("{}_{ordinal}.{role}", op.name);
+            }
+        }
+    }
+    names
+}

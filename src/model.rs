@@ -1,0 +1,176 @@
+//! A forward pass with named tensors: the one view that the rest of the crate has of a user's model.
+
+use crate::error::first_line;
+use crate::hook::panic_message;
+use crate::{Error, Result};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Once;
+use tch::nn::{ModuleT, VarStore};
+use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
+
+type Forward<'m> = Box<dyn Fn(&Tensor) -> Result<Tensor, TchError> + 'm>;
+
+/// A model whose forward pass can be run and whose parameters have names.
+///
+/// Passes run without gradients and in evaluation mode. The handles are shared with the model: writing to a parameter
+/// here writes to the model.
+pub struct Model<'m> {
+    forward: Forward<'m>,
+    parameters: Vec<(String, Tensor)>,
+    device: Device,
+    kind: Kind,
+}
+
+impl std::fmt::Debug for Model<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("parameters", &self.parameters.len()).field("device", &self.device).finish()
+    }
+}
+
+impl<'m> Model<'m> {
+    /// A tch network and the variable store that its variables live in.
+    ///
+    /// The variables' names are the store's; non-trainable ones (running statistics) are included.
+    pub fn new(vs: &VarStore, net: &'m dyn ModuleT) -> Self {
+        Self::from_parts(vs.variables(), vs.device(), Box::new(move |xs| Ok(net.forward_t(xs, false))))
+    }
+
+    /// A TorchScript module.
+    ///
+    /// It should be in evaluation mode ([`CModule::set_eval`]) and should not have run with gradients: the JIT rewrites
+    /// such a module, and its sites may then not be found. A frozen module has no parameters; its constants are named
+    /// by structure.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when the module does not list its parameters.
+    pub fn script(module: &'m CModule) -> Result<Self> {
+        let parameters = named(module)?;
+        Ok(Self::from_parts(parameters, device_hint(module), Box::new(move |xs| script_forward(module, xs))))
+    }
+
+    /// Loads a TorchScript file, scripted, traced or frozen, onto the CPU, in evaluation mode.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, [`Error::Torch`] when it is not TorchScript.
+    pub fn load(path: impl AsRef<Path>) -> Result<Model<'static>> {
+        let path = path.as_ref();
+        std::fs::File::open(path).map_err(Error::io("read", path))?;
+        let during = format!("loading {} as TorchScript", path.display());
+        let mut module = CModule::load_on_device(path, Device::Cpu).map_err(Error::torch(during.clone()))?;
+        // A frozen module has no training mode to leave; libtorch says so by failing.
+        if let Err(error) = module.f_set_eval() {
+            tracing::debug!(%error, "the module has no evaluation mode");
+        }
+        let parameters = named(&module)?;
+        let device = device_hint(&module);
+        Ok(Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs))))
+    }
+
+    fn from_parts(
+        parameters: impl IntoIterator<Item = (String, Tensor)>,
+        device: Device,
+        forward: Forward<'m>,
+    ) -> Self {
+        let parameters: BTreeMap<String, Tensor> = parameters.into_iter().collect();
+        let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
+        Self { forward, parameters: parameters.into_iter().collect(), device, kind }
+    }
+
+    /// The named parameters (and, for a tch network, running statistics), sorted by name.
+    pub fn parameters(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
+    /// The parameter called `name`.
+    pub fn parameter(&self, name: &str) -> Option<&Tensor> {
+        self.parameters.binary_search_by(|(n, _)| n.as_str().cmp(name)).ok().map(|i| &self.parameters[i].1)
+    }
+
+    /// Where the parameters live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Runs the model on `input`, `[N, C, H, W]`, on the model's device and in the kind of its parameters, without
+    /// gradients, in evaluation mode.
+    ///
+    /// # Errors
+    /// [`Error::Forward`] with the first line of libtorch's message, also when the model panics.
+    pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        self.run(&self.prepare(input)?)
+    }
+
+    /// `input` as the model wants it: on its device, in its kind.
+    pub(crate) fn prepare(&self, input: &Tensor) -> Result<Tensor> {
+        input
+            .f_to_device(self.device)
+            .and_then(|x| x.f_to_kind(self.kind))
+            .map_err(Error::torch("moving the input to the model's device"))
+    }
+
+    /// [`forward`](Self::forward) on what [`prepare`](Self::prepare) returned.
+    pub(crate) fn run(&self, prepared: &Tensor) -> Result<Tensor> {
+        let forward = || tch::no_grad(|| (self.forward)(prepared));
+        let message = match quietly(forward) {
+            Ok(Ok(output)) => return Ok(output),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic,
+        };
+        Err(Error::Forward { message: first_line(&message), input: prepared.size() })
+    }
+}
+
+fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+}
+
+fn named(module: &CModule) -> Result<Vec<(String, Tensor)>> {
+    module.named_parameters().map_err(Error::torch("listing the module's parameters"))
+}
+
+fn device_hint(module: &CModule) -> Device {
+    named(module).ok().and_then(|p| p.first().map(|(_, t)| t.device())).unwrap_or(Device::Cpu)
+}
+
+/// Runs a module and takes its output, or the first tensor of it when it returns several.
+fn script_forward(module: &CModule, xs: &Tensor) -> Result<Tensor, TchError> {
+    fn first_tensor(value: IValue) -> Option<Tensor> {
+        match value {
+            IValue::Tensor(t) => Some(t),
+            IValue::TensorList(list) => list.into_iter().next(),
+            IValue::Tuple(items) | IValue::GenericList(items) => items.into_iter().find_map(first_tensor),
+            IValue::GenericDict(pairs) => pairs.into_iter().find_map(|(_, v)| first_tensor(v)),
+            _ => None,
+        }
+    }
+    let output = module.forward_is(&[IValue::Tensor(xs.shallow_clone())])?;
+    first_tensor(output).ok_or_else(|| TchError::Torch("the module returns no tensor".to_string()))
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`; a panic is caught and returned as its message, and nothing of it is printed.
+///
+/// tch panics when libtorch fails inside a module, with a message full of C++ frames. The process's panic hook is wrapped
+/// once; it stays as it was for every other thread and for everything outside `work`. Gradient mode is put back.
+fn quietly<R>(work: impl FnOnce() -> R) -> Result<R, String> {
+    static WRAP: Once = Once::new();
+    WRAP.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                previous(info);
+            }
+        }));
+    });
+    let _gradients = tch::no_grad_guard();
+    let outer = QUIET.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(outer);
+    result.map_err(|panic| panic_message(panic.as_ref()))
+}

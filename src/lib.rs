@@ -5,6 +5,7 @@
 pub mod describe;
 mod error;
 pub mod exemplars;
+pub mod policy;
 mod unit;
 
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@ pub mod exemplars;
 pub mod graph;
 pub mod hook;
 mod model;
+pub mod policy;
 mod unit;
 
 pub use error::{Error, Result};

@@ -14,7 +14,7 @@ fn main() {
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         return;
     }
-    let lib = PathBuf::from(variable("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is"));
+    let lib = variable("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is");
     let include = include_dir(&lib);
     check_version(&include);
     compile(&include);
@@ -31,6 +31,7 @@ fn include_dir(lib: &Path) -> PathBuf {
         tried.extend(["LIBTORCH_INCLUDE", "LIBTORCH"].into_iter().filter_map(variable).map(|d| d.join("include")));
     }
     tried.push(beside);
+    tried.dedup();
     match tried.iter().find(|dir| dir.join("ATen/record_function.h").exists()) {
         Some(dir) => dir.clone(),
         None => panic!(
@@ -56,10 +57,11 @@ fn check_version(include: &Path) {
         let line = text.lines().find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name))?;
         line.trim().parse::<u32>().ok()
     };
-    let found = (number("TORCH_VERSION_MAJOR"), number("TORCH_VERSION_MINOR"));
-    if found != (Some(VERSION.0), Some(VERSION.1)) {
+    let found = number("TORCH_VERSION_MAJOR").zip(number("TORCH_VERSION_MINOR"));
+    if found != Some(VERSION) {
+        let found = found.map_or("no version".to_string(), |(major, minor)| format!("{major}.{minor}"));
         panic!(
-            "\n\ntch-audit needs the headers of libtorch {}.{}; {} says {found:?}.\n\
+            "\n\ntch-audit needs the headers of libtorch {}.{}; {} says {found}.\n\
              LIBTORCH_BYPASS_VERSION_CHECK=1 builds all the same, at your risk.\n",
             VERSION.0,
             VERSION.1,

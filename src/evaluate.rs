@@ -1,6 +1,7 @@
 //! What an edit does to accuracy: named evaluations, on validation images for choosing and on test images, once.
 
 pub mod choose;
+pub mod compare;
 pub mod stats;
 
 use crate::edit::repair::{BATCH, LastLayer};

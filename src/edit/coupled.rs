@@ -106,15 +106,11 @@ impl Walk<'_> {
             if dimension != rank - 1 {
                 return Err("the layer's channels lie in another dimension".to_string());
             }
-            // linear(x, W) takes rows as outputs; addmm(b, x, W) columns, and W is then usually a transposed view.
-            if op.aten == "aten::linear" || transposed { 0 } else { 1 }
-        } else if is_transposed_convolution(op) {
-            if groups(op) != 1 {
-                return Err("a transposed convolution with groups keeps its outputs in two dimensions".to_string());
-            }
-            1
+            outputs_dimension(op, transposed)
+        } else if is_transposed_convolution(op) && groups(op) != 1 {
+            return Err("a transposed convolution with groups keeps its outputs in two dimensions".to_string());
         } else {
-            0
+            outputs_dimension(op, transposed)
         };
         self.group.weights.insert((weight, rows, channel));
         self.silence_vector_parameters(index, channel)
@@ -187,9 +183,9 @@ impl Walk<'_> {
                 if op.name == "conv" && groups(op) != 1 {
                     return Err("a grouped convolution reads it".to_string());
                 }
-                let swapped = is_transposed_convolution(op)
-                    || (op.name == "linear" && op.aten != "aten::linear" && !transposed);
-                self.group.weights.insert((weight, i64::from(!swapped), channel));
+                let outputs = outputs_dimension(op, transposed);
+                self.group.weights.insert((weight, 1 - outputs, channel));
+                self.deafen_other_uses(weight, index, dimension, channel)?;
                 continue;
             }
             let &next = op.outputs.first().ok_or("an operator without output reads it")?;
@@ -199,6 +195,25 @@ impl Walk<'_> {
                 self.deafen(next, dimension, channel)?;
             } else {
                 return Err(format!("operator `{}` reads it", op.aten));
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer that is used twice stops reading the channel in both uses: what it reads in the other is in the group too.
+    fn deafen_other_uses(&mut self, weight: usize, index: usize, dimension: i64, channel: i64) -> Result<(), String> {
+        let graph = self.graph;
+        let uses = (0..graph.ops.len()).filter(|&i| i != index && graph.parameters_of(i).any(|(p, _)| p == weight));
+        for other in uses.collect::<Vec<_>>() {
+            if graph.ops[other].outputs.iter().any(|&v| graph.values[v].parameter.is_some()) {
+                continue; // a view of the weight
+            }
+            let input = graph.data_inputs(other).next().ok_or("a layer reads nothing")?;
+            if graph.values[input].shape.len() != graph.values[first(&graph.data_inputs(index).collect::<Vec<_>>())?].shape.len() {
+                return Err("a layer that reads it is also used on tensors of another rank".to_string());
+            }
+            if self.group.silent.insert((input, dimension, channel)) {
+                self.deafen(input, dimension, channel)?;
             }
         }
         Ok(())
@@ -215,14 +230,22 @@ impl Walk<'_> {
                 "linear" => graph.values[output].shape.len() as i64 - 1,
                 _ => continue,
             };
-            let Some((weight, _)) = weight_of(graph, index) else { continue };
+            let Some((weight, transposed)) = weight_of(graph, index) else { continue };
+            let outputs = outputs_dimension(op, transposed);
             let rows: Vec<i64> = self
                 .group
                 .weights
                 .iter()
-                .filter(|(p, d, _)| *p == weight && (*d == 0) != is_transposed_convolution(op))
+                .filter(|(p, d, _)| *p == weight && *d == outputs)
                 .map(|(_, _, i)| *i)
                 .collect();
+            let reads_others = self.group.weights.iter().any(|(p, d, channel)| {
+                let input = graph.data_inputs(index).next().map(|v| (v, dimension, *channel));
+                *p == weight && *d == 1 - outputs && input.is_none_or(|i| !self.group.silent.contains(&i))
+            });
+            if reads_others {
+                return Err("its weights are tied to a layer that reads other units through them".to_string());
+            }
             for channel in rows {
                 self.mark(output, dimension, channel);
             }
@@ -292,6 +315,13 @@ fn keeps_channels(graph: &Graph, op: &Op, output: ValueId, dimension: i64) -> bo
 fn is_transposed_convolution(op: &Op) -> bool {
     op.aten.starts_with("aten::conv_transpose")
         || (op.aten.ends_with("convolution") && op.inputs.get(6) == Some(&Operand::Bool(true)))
+}
+
+/// The dimension of the parameter that counts a layer's outputs. linear(x, W) has them in rows, addmm(b, x, W) in columns;
+/// `transposed` when W is a transposed view of the parameter.
+fn outputs_dimension(op: &Op, transposed: bool) -> i64 {
+    let in_rows = if op.name == "linear" { (op.aten == "aten::linear") != transposed } else { !is_transposed_convolution(op) };
+    i64::from(!in_rows)
 }
 
 fn groups(op: &Op) -> i64 {

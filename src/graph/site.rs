@@ -192,7 +192,9 @@ pub(super) fn find(graph: &Graph) -> Vec<Site> {
     let paths = scope::paths(graph);
     for (name, value) in scope::outputs(graph, &paths) {
         let plain = |s: &Site| s.name == name || is_use_of(&s.name, &name);
-        if !sites.iter().any(plain) {
+        // A scope without a layer (a normalisation) has no neurons of its own.
+        let has_layers = layers.iter().any(|(_, op)| paths[*op].as_deref().is_some_and(|p| scope::is_within(p, &name)));
+        if has_layers && !sites.iter().any(plain) {
             sites.extend(site(graph, name, SiteKind::Scope, value));
         }
     }

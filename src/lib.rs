@@ -4,6 +4,7 @@
 
 pub mod describe;
 mod error;
+pub mod evaluate;
 pub mod exemplars;
 pub mod graph;
 pub mod hook;

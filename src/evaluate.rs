@@ -1,0 +1,3 @@
+//! Accuracy and robustness, before and after.
+
+pub mod stats;

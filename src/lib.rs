@@ -9,6 +9,7 @@ pub mod exemplars;
 pub mod graph;
 pub mod hook;
 mod model;
+pub mod report;
 mod unit;
 
 pub use error::{Error, Result};

@@ -23,6 +23,7 @@ pub mod json;
 pub mod markdown;
 pub mod picture;
 mod policy;
+mod tables;
 pub mod terminal;
 
 pub use audit::{
@@ -128,7 +129,8 @@ impl Report {
             edit.not_zeroed.sort_by(|a, b| a.unit.cmp(&b.unit));
         }
         self.counts = Counts::of(&self.units);
-        self.denied = self.violated(Level::Deny).next().is_some();
+        let denied = self.violated(Level::Deny).next().is_some();
+        self.denied = denied;
         self.verdict = self.verdict_line();
         self
     }

@@ -113,10 +113,12 @@ pub struct ModelAccuracy {
 }
 
 impl ModelAccuracy {
-    /// With a warning when the interval does not clear chance: the sign of wrong normalisation, size or class order.
+    /// With a warning when the interval reaches down to about chance: the sign of wrong normalisation, size or class order.
     pub fn new(accuracy: Accuracy, classes: usize) -> Self {
         let chance = 1.0 / classes.max(1) as f64;
-        let warning = (classes > 1 && accuracy.total > 0 && accuracy.wilson().0 <= 1.5 * chance).then(|| {
+        // 15 % for ten classes, 55 % for two.
+        let near = (1.5 * chance).min(chance + 0.1 * (1.0 - chance));
+        let warning = (classes > 1 && accuracy.total > 0 && accuracy.wilson().0 <= near).then(|| {
             format!(
                 "The model is right on {:.1} % of the probe images, guessing on {:.1} %: check mean, standard \
                  deviation, input size and the order of the classes. What the units respond to below is what they \

@@ -132,59 +132,96 @@ impl Gap {
             recovered_repaired: s.zeroed_repaired.filter(measured).map(share),
             recovered_repaired_only: s.repaired_only.filter(measured).map(share),
             recovered_controls: s.controls.iter().map(|c| c.zeroed).filter(measured).map(share).collect(),
-            recovered_controls_repaired: s.controls.iter().filter_map(|c| c.repaired).filter(measured).map(share).collect(),
+            recovered_controls_repaired: s
+                .controls
+                .iter()
+                .filter_map(|c| c.repaired)
+                .filter(measured)
+                .map(share)
+                .collect(),
         })
     }
+}
 
-    /// What the edit did to the gap, in honest words: the gains, what random units and the refit alone do, and whether
-    /// the edit did better.
-    pub fn sentences(&self, chosen: usize) -> Vec<String> {
-        let percent = |share: f64| format!("{:.0} %", 100.0 * share + 0.0);
-        let (refitted, controls) = match self.recovered_repaired {
-            Some(_) if !self.recovered_controls_repaired.is_empty() => (true, &self.recovered_controls_repaired),
-            _ => (false, &self.recovered_controls),
-        };
-        let best = self.recovered_repaired.unwrap_or(self.recovered_zeroed);
-        let ours = if refitted { best } else { self.recovered_zeroed };
+impl EditReport {
+    /// What the edit did to the gap and what it cost, in honest words: what random units and the refit alone do, and
+    /// whether the edit did better. Nothing without a gap.
+    pub fn sentences(&self) -> Vec<String> {
+        let Some(gap) = &self.gap else { return Vec::new() };
         let mut out = vec![format!(
             "Before the edit, {} is {:.1} points below {}.",
-            self.shifted_name,
-            100.0 * self.before_gap,
-            self.clean_name
+            gap.shifted_name,
+            100.0 * gap.before_gap,
+            gap.clean_name
         )];
-        let units = if chosen == 1 { "the chosen unit".to_string() } else { format!("the {chosen} chosen units") };
-        out.push(match self.recovered_repaired {
-            Some(repaired) => format!(
-                "Zeroing {units} recovered {} of this gap; with the last layer refitted, {}.",
-                percent(self.recovered_zeroed),
-                percent(repaired)
-            ),
-            None => format!("Zeroing {units} recovered {} of this gap.", percent(self.recovered_zeroed)),
+        let units = match self.chosen.len() {
+            1 => "the chosen unit".to_string(),
+            n => format!("the {n} chosen units"),
+        };
+        let zeroed = share(gap.recovered_zeroed);
+        out.push(match gap.recovered_repaired {
+            Some(r) => {
+                format!("Zeroing {units} recovered {zeroed} of this gap; with the last layer refitted, {}.", share(r))
+            }
+            None => format!("Zeroing {units} recovered {zeroed} of this gap."),
         });
-        if let Some(alone) = self.recovered_repaired_only {
-            let judged = if alone >= best { ": zeroing added nothing to it" } else { "" };
-            out.push(format!("Refitting the last layer without zeroing recovered {}{judged}.", percent(alone)));
-        }
-        let low = controls.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = controls.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        if !controls.is_empty() {
-            let with = if refitted { ", also refitted," } else { "" };
-            let judged = if ours > high {
-                "The edit did better than every draw."
-            } else if ours > low {
-                "The edit did not do better than every draw: its gain may be chance."
-            } else {
-                "The edit did no better than random units."
-            };
-            let (low, high) = (percent(low), percent(high));
-            let range = if low == high { low } else { format!("{low} to {high}") };
-            out.push(format!(
-                "As many random units of the same layers{with} recovered {range} in {}. {judged}",
-                super::plural(controls.len(), "draw", "draws")
-            ));
-        }
+        out.extend(gap.against_refitting_alone());
+        out.extend(gap.against_random_units());
+        out.extend(self.evaluations.iter().find(|e| e.name == gap.clean_name).map(Evaluation::cost));
         out
     }
+}
+
+impl Gap {
+    fn against_refitting_alone(&self) -> Option<String> {
+        let alone = self.recovered_repaired_only?;
+        let judged = match self.recovered_repaired {
+            Some(both) if alone >= both => ": zeroing added nothing to it",
+            _ => "",
+        };
+        Some(format!("Refitting the last layer without zeroing recovered {}{judged}.", share(alone)))
+    }
+
+    /// Like is held against like: refitted random units against the refitted edit, where both were measured.
+    fn against_random_units(&self) -> Option<String> {
+        let (ours, controls, refitted) = match self.recovered_repaired {
+            Some(r) if !self.recovered_controls_repaired.is_empty() => {
+                (r, &self.recovered_controls_repaired, ", also refitted,")
+            }
+            _ => (self.recovered_zeroed, &self.recovered_controls, ""),
+        };
+        let (low, high) = (controls.iter().copied().reduce(f64::min)?, controls.iter().copied().reduce(f64::max)?);
+        let judged = if ours > high {
+            "The edit did better than every draw."
+        } else if ours > low {
+            "The edit did not do better than every draw: its gain may be chance."
+        } else {
+            "The edit did no better than random units."
+        };
+        let range = match (share(low), share(high)) {
+            (low, high) if low == high => low,
+            (low, high) => format!("{low} to {high}"),
+        };
+        let draws = super::plural(controls.len(), "draw", "draws");
+        Some(format!("As many random units of the same layers{refitted} recovered {range} in {draws}. {judged}"))
+    }
+}
+
+impl Evaluation {
+    /// What the edit does to this evaluation, in points.
+    fn cost(&self) -> String {
+        let points = |after: &Accuracy| 100.0 * (after.rate() - self.before.rate());
+        let mut text = format!("Accuracy on {} changed by {:+.1} points", self.name, points(&self.zeroed));
+        if let Some(repaired) = self.zeroed_repaired.filter(|a| a.total > 0) {
+            text += &format!("; with the last layer refitted, by {:+.1}", points(&repaired));
+        }
+        text + "."
+    }
+}
+
+/// `46 %`.
+fn share(share: f64) -> String {
+    format!("{:.0} %", (100.0 * share).round() + 0.0)
 }
 
 /// One audit during training.

@@ -1,3 +1,91 @@
-//! Accuracy and robustness, before and after.
+//! What an edit does to accuracy: named evaluations, on validation images for choosing and on test images, once.
 
+pub mod choose;
 pub mod stats;
+
+use crate::edit::repair::{BATCH, LastLayer};
+use crate::graph::{Graph, Mask};
+use crate::probe::Probe;
+use crate::{Error, Model, Result};
+use stats::Accuracy;
+use tch::{Kind, Tensor};
+
+/// Labelled images with a name. The first evaluation of a list is the clean one.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// For reports: `clean`, `painted-text`, …
+    pub name: String,
+    /// Images that decide which units go, and how many.
+    pub validation: Probe,
+    /// Images that are read once, at the end.
+    pub test: Probe,
+}
+
+impl Evaluation {
+    /// # Errors
+    /// [`Error::Invalid`] when either set is empty or has no labels.
+    pub fn new(name: impl Into<String>, validation: Probe, test: Probe) -> Result<Self> {
+        let name = name.into();
+        for (which, probe) in [("validation", &validation), ("test", &test)] {
+            if probe.is_empty() || probe.labels().is_none() {
+                let received = if probe.is_empty() { "no image" } else { "images without labels" };
+                return Err(Error::invalid(format!("{which} images of evaluation `{name}`"), received, "labelled images"));
+            }
+        }
+        Ok(Self { name, validation, test })
+    }
+}
+
+/// Which images of `probe` the model classifies rightly while `masks` are in force.
+///
+/// # Errors
+/// [`Error::Invalid`] for a probe set without labels; [`Error::Shape`] when the output is not `[N, classes]`.
+pub fn correct(model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<Vec<bool>> {
+    let labels = labels(probe)?;
+    let mut right = Vec::with_capacity(probe.len());
+    for start in (0..probe.len()).step_by(BATCH) {
+        let end = (start + BATCH).min(probe.len());
+        let input = probe.tensor(start..end)?;
+        let output = graph.read_masked(model, &[], masks, &input, |_, _| Ok(()))?;
+        right.extend(agree(&output, &labels.narrow(0, start as i64, (end - start) as i64), probe.classes().len())?);
+    }
+    Ok(right)
+}
+
+/// As [`correct`], with the last layer replaced by `refit`.
+pub(crate) fn correct_with(
+    layer: &LastLayer,
+    refit: &crate::edit::repair::Refit,
+    model: &Model<'_>,
+    graph: &Graph,
+    masks: &[Mask],
+    probe: &Probe,
+) -> Result<Vec<bool>> {
+    let features = layer.features(model, graph, masks, probe)?;
+    agree(&refit.logits(&features), &labels(probe)?, probe.classes().len())
+}
+
+pub(crate) fn labels(probe: &Probe) -> Result<Tensor> {
+    probe.labels().ok_or_else(|| Error::invalid("evaluation", "images without labels", "labelled images"))
+}
+
+/// Which rows of `output` have their largest entry at the label.
+pub(crate) fn agree(output: &Tensor, labels: &Tensor, classes: usize) -> Result<Vec<bool>> {
+    let size = output.size();
+    if size.len() != 2 || size[0] != labels.size()[0] || (size[1] as usize) < classes {
+        return Err(Error::Shape {
+            what: "the model's output".to_string(),
+            received: size,
+            expected: format!("[{}, {classes} or more classes]", labels.size()[0]),
+        });
+    }
+    let guess = output.argmax(1, false).to_device(tch::Device::Cpu);
+    let equal = guess.eq_tensor(&labels.to_kind(Kind::Int64)).to_kind(Kind::Uint8);
+    let equal: Vec<u8> = (&equal).try_into().map_err(Error::torch("comparing with the labels"))?;
+    Ok(equal.into_iter().map(|e| e == 1).collect())
+}
+
+/// How many of `right` are.
+pub(crate) fn count(right: &[bool]) -> Accuracy {
+    Accuracy::new(right.iter().filter(|r| **r).count() as u64, right.len() as u64)
+}

@@ -50,6 +50,8 @@ pub(crate) type ValueId = usize;
 pub(crate) struct Op {
     /// Canonical name, see [`ops::canonical`].
     pub name: String,
+    /// The name that libtorch gives it.
+    pub aten: String,
     pub inputs: Vec<Operand>,
     pub outputs: Vec<ValueId>,
 }

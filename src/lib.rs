@@ -3,12 +3,16 @@
 #![warn(missing_docs, missing_debug_implementations)]
 
 pub mod describe;
+pub mod edit;
 mod error;
 pub mod evaluate;
 pub mod exemplars;
 pub mod graph;
 pub mod hook;
 mod model;
+pub mod policy;
+pub mod probe;
+mod progress;
 pub mod report;
 mod unit;
 

@@ -34,10 +34,11 @@ pub use edit::{
     Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
 };
 pub use files::{write_all, write_atomically};
-pub use policy::{Action, Level, ReportedFinding, ReportedPolicy, ReportedWarning, Verdict};
+pub use policy::{ReportedFinding, ReportedPolicy, ReportedWarning};
 
 use crate::UnitId;
 use crate::describe::Status;
+use crate::policy::{Level, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -10,7 +10,16 @@ use common::{data, golden};
 
 fn names(forward: impl FnOnce()) -> Vec<String> {
     let mut names = Vec::new();
-    hook::observe(&[], |_| (), |e| { names.push(e.name().to_string()); Ok(()) }, forward).unwrap();
+    hook::observe(
+        &[],
+        |_| (),
+        |e| {
+            names.push(e.name().to_string());
+            Ok(())
+        },
+        forward,
+    )
+    .unwrap();
     names
 }
 
@@ -87,7 +96,10 @@ fn a_number_is_never_reused_for_a_new_tensor_at_an_old_address() {
     hook::observe(
         &[],
         |_| (),
-        |e| { numbers.extend(e.output_numbers()); Ok(()) },
+        |e| {
+            numbers.extend(e.output_numbers());
+            Ok(())
+        },
         || (0..50).for_each(|_| drop(&x + 1.0)),
     )
     .unwrap();
@@ -102,7 +114,11 @@ fn the_observers_own_tensor_work_is_not_observed() {
     hook::observe(
         &[],
         |_| (),
-        |e| { calls += 1; drop(e.output().unwrap().relu()); Ok(()) },
+        |e| {
+            calls += 1;
+            drop(e.output().unwrap().relu());
+            Ok(())
+        },
         || drop(x.exp()),
     )
     .unwrap();
@@ -116,8 +132,14 @@ fn an_observer_that_panics_is_stopped_and_the_pass_runs_to_its_end() {
     let result = hook::observe(
         &[],
         |_| (),
-        |_| { calls += 1; panic!("seven") },
-        || { drop(x.exp().relu().sin()); ended = true },
+        |_| {
+            calls += 1;
+            panic!("seven")
+        },
+        || {
+            drop(x.exp().relu().sin());
+            ended = true
+        },
     );
     assert!(matches!(result, Err(Error::ObserverPanicked { message }) if message == "seven"));
     assert_eq!((calls, ended), (1, true));
@@ -134,10 +156,7 @@ fn an_observers_error_is_returned_after_the_pass() {
 #[test]
 fn observations_do_not_nest() {
     let x = Tensor::rand([4], (Kind::Float, Device::Cpu));
-    let inner = hook::observe(
-        &[], |_| (), |_| Ok(()),
-        || hook::observe(&[], |_| (), |_| Ok(()), || drop(x.exp())),
-    );
+    let inner = hook::observe(&[], |_| (), |_| Ok(()), || hook::observe(&[], |_| (), |_| Ok(()), || drop(x.exp())));
     assert!(matches!(inner, Ok(Err(Error::NestedObservation))));
     assert_eq!(names(|| drop(x.exp())), ["aten::exp"]);
 }
@@ -147,9 +166,17 @@ fn an_operator_that_throws_has_no_outputs_and_ends_cleanly() {
     let a = Tensor::rand([2, 3], (Kind::Float, Device::Cpu));
     let mut outputs = Vec::new();
     let failed = hook::observe(
-        &[], |_| (),
-        |e| { outputs.push(e.outputs().len()); Ok(()) },
-        || { let failed = a.f_matmul(&a).is_err(); drop(a.exp()); failed },
+        &[],
+        |_| (),
+        |e| {
+            outputs.push(e.outputs().len());
+            Ok(())
+        },
+        || {
+            let failed = a.f_matmul(&a).is_err();
+            drop(a.exp());
+            failed
+        },
     )
     .unwrap();
     assert!(failed);
@@ -199,7 +226,10 @@ fn two_models_that_share_a_parameter_each_see_it_under_their_own_name() {
     let shared = nn::VarStore::new(Device::Cpu);
     let w = shared.root().sub("w").var("weight", &[4, 4], nn::init::DEFAULT_KAIMING_UNIFORM);
     let mut other = nn::VarStore::new(Device::Cpu);
-    let first = { let w = w.shallow_clone(); nn::func(move |x| x.linear(&w, None::<&Tensor>).relu()) };
+    let first = {
+        let w = w.shallow_clone();
+        nn::func(move |x| x.linear(&w, None::<&Tensor>).relu())
+    };
     let b = other.root().sub("out").var("bias", &[4], nn::Init::Const(0.1));
     other.variables_.lock().unwrap().named_variables.insert("trunk.weight".into(), w.shallow_clone());
     let second = nn::func(move |x: &Tensor| x.linear(&w, Some(&b)).tanh());

@@ -7,6 +7,7 @@ use std::io::Write;
 use tch_audit::describe::{ConceptEvidence, Description, Status};
 use tch_audit::evaluate::stats::Accuracy;
 use tch_audit::exemplars::{Exemplar, UnitExemplars};
+use tch_audit::policy::{Action, Level, Verdict};
 use tch_audit::report::*;
 use tch_audit::{Error, Region, UnitId};
 
@@ -381,8 +382,7 @@ fn sample() -> Report {
         ],
     };
     let ids = |units: &[usize]| units.iter().map(|&u| UnitId::new("layer3.1.conv2", u)).collect::<Vec<_>>();
-    let site =
-        |name: &str, units| SiteInfo { name: name.into(), kind: "convolution".into(), units, height: 8, width: 8 };
+    let site = |name: &str, units| SiteInfo { name: name.into(), kind: "layer".into(), units, height: 8, width: 8 };
     let history = |epoch: u64| HistoryEntry {
         epoch,
         step: 390 * epoch,

@@ -119,7 +119,7 @@ impl Graph {
 fn fill(mask: &Mask, activation: &Tensor) -> Result<()> {
     let during = || Error::torch(format!("masking site `{}`", mask.site.name));
     for &unit in &mask.units {
-        activation
+        let _ = activation
             .f_select(mask.site.unit_dimension(), unit as i64)
             .and_then(|mut plane| plane.f_fill_(0.0))
             .map_err(during())?;

@@ -253,7 +253,8 @@ fn after_own_steps(graph: &Graph, raw: ValueId) -> ValueId {
     }
 }
 
-fn site(graph: &Graph, name: String, kind: SiteKind, value: ValueId) -> Option<Site> {
+/// The site at a value; `None` where the value has no units or cannot be found again.
+pub(crate) fn site(graph: &Graph, name: String, kind: SiteKind, value: ValueId) -> Option<Site> {
     let shape = &graph.values[value].shape;
     if shape.first() != Some(&graph.batch) || matches!(graph.values[value].origin, Origin::Input | Origin::Parameter) {
         return None;

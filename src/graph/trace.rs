@@ -15,8 +15,8 @@ impl Graph {
         let input = model.prepare(example)?;
         // A frozen TorchScript module shows other operators in its first two passes.
         if model.parameters().is_empty() {
-            model.run(&input)?;
-            model.run(&input)?;
+            let _ = model.run(&input)?;
+            let _ = model.run(&input)?;
         }
         let mut named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
         named.push(input.shallow_clone());
@@ -88,7 +88,7 @@ impl Tracer {
             }
             ids.push(self.add(&seen, Origin::Op(index), view));
         }
-        self.ops.push(Op { name, inputs: operands, outputs: ids });
+        self.ops.push(Op { name, aten: event.name().to_string(), inputs: operands, outputs: ids });
     }
 
     fn operand(&mut self, argument: Arg) -> Operand {
@@ -115,7 +115,12 @@ impl Tracer {
             None if let Some(base) = seen.storage.and_then(|s| self.last_in.get(&s)).copied() => {
                 let op = self.ops.len();
                 let id = self.add(&seen, Origin::Op(op), None);
-                self.ops.push(Op { name: ops::UNSEEN.to_string(), inputs: vec![Operand::Value(base)], outputs: vec![id] });
+                self.ops.push(Op {
+                    name: ops::UNSEEN.to_string(),
+                    aten: String::new(),
+                    inputs: vec![Operand::Value(base)],
+                    outputs: vec![id],
+                });
                 id
             }
             None => {

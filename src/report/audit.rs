@@ -4,6 +4,8 @@ use crate::UnitId;
 use crate::describe::Description;
 use crate::evaluate::stats::Accuracy;
 use crate::exemplars::UnitExemplars;
+use crate::graph::{Site, SiteKind};
+use crate::probe::{Preprocess, Probe};
 use serde::{Deserialize, Serialize};
 
 /// What made the report. The default is this crate.
@@ -37,7 +39,7 @@ pub struct ModelInfo {
 pub struct SiteInfo {
     /// Its name, see [`crate::graph`].
     pub name: String,
-    /// What kind of site.
+    /// `layer`, `raw` or `scope`, see [`SiteKind`].
     pub kind: String,
     /// How many units.
     pub units: usize,
@@ -45,6 +47,18 @@ pub struct SiteInfo {
     pub height: usize,
     /// Columns of the activation map; 1 for vectors.
     pub width: usize,
+}
+
+impl From<&Site> for SiteInfo {
+    fn from(site: &Site) -> Self {
+        let kind = match site.kind {
+            SiteKind::Layer => "layer",
+            SiteKind::Raw => "raw",
+            SiteKind::Scope => "scope",
+        };
+        let (height, width) = site.size;
+        Self { name: site.name.clone(), kind: kind.to_string(), units: site.units, height, width }
+    }
 }
 
 /// The images that the units were shown.
@@ -84,6 +98,27 @@ pub struct InputFormat {
     pub mean: Vec<f32>,
     /// Per channel.
     pub std: Vec<f32>,
+}
+
+impl From<&Probe> for ProbeInfo {
+    fn from(probe: &Probe) -> Self {
+        let skipped =
+            |s: &crate::probe::Skipped| SkippedImage { path: s.path.display().to_string(), reason: s.reason.clone() };
+        Self {
+            images: probe.len(),
+            classes: probe.classes().to_vec(),
+            skipped: probe.skipped().iter().map(skipped).collect(),
+            preprocess: probe.preprocess().into(),
+            fingerprint: probe.fingerprint(),
+        }
+    }
+}
+
+impl From<&Preprocess> for InputFormat {
+    fn from(p: &Preprocess) -> Self {
+        let Preprocess { channels, height, width, mean, std } = p.clone();
+        Self { channels, height, width, mean, std }
+    }
 }
 
 /// What else the results depend on.

@@ -4,8 +4,9 @@
 
 use super::escape::{code, markdown as text};
 use super::tables::{self, Table};
-use super::{Level, Report, ReportedFinding, ReportedPolicy, UnitEntry, Verdict, picture, plural, thousands};
+use super::{Report, ReportedFinding, ReportedPolicy, UnitEntry, picture, plural, thousands};
 use crate::describe::Status;
+use crate::policy::{Level, Verdict};
 use std::io::{self, Write};
 
 /// Writes the report as Markdown (CommonMark with tables).

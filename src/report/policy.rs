@@ -1,59 +1,8 @@
 //! The parts of a report that say what policies object to.
 
 use crate::UnitId;
+use crate::policy::{Action, Finding, Level, Outcome, PolicySummary, Verdict, Warning};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// How grave a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Recorded, never acted on.
-    Allow,
-    /// Shown.
-    Warn,
-    /// Fails the run.
-    Deny,
-}
-
-/// What a policy asks to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Action {
-    /// Nothing.
-    None,
-    /// Zero the units.
-    Zero,
-}
-
-/// What the number of findings means for a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// No unit matched.
-    Clean,
-    /// Not more units matched than the limits tolerate.
-    Tolerated,
-    /// More units matched than the limits tolerate.
-    Violated,
-}
-
-macro_rules! shown_as {
-    ($($type:ident: $($variant:ident $text:literal),*;)*) => {$(
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self { $($type::$variant => $text),* })
-            }
-        }
-    )*};
-}
-
-shown_as! {
-    Level: Allow "allow", Warn "warn", Deny "deny";
-    Action: None "none", Zero "zero";
-    Verdict: Clean "clean", Tolerated "tolerated", Violated "violated";
-}
 
 /// One policy's result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,4 +55,53 @@ pub struct ReportedWarning {
     pub message: String,
     /// The place in a policy, where it is about one.
     pub location: Option<String>,
+}
+
+impl From<&PolicySummary> for ReportedPolicy {
+    fn from(p: &PolicySummary) -> Self {
+        Self {
+            name: p.policy.clone(),
+            level: p.level,
+            action: p.action,
+            reason: p.reason.clone(),
+            file: p.location.file.clone(),
+            units: p.units,
+            findings: p.findings,
+            limit: p.tolerated,
+            verdict: p.verdict,
+        }
+    }
+}
+
+impl From<&Finding> for ReportedFinding {
+    fn from(f: &Finding) -> Self {
+        Self {
+            code: f.code.to_string(),
+            policy: f.policy.clone(),
+            level: f.level,
+            unit: f.unit.clone(),
+            because: f.because.iter().map(ToString::to_string).collect(),
+            location: f.location.to_string(),
+        }
+    }
+}
+
+impl From<&Warning> for ReportedWarning {
+    fn from(w: &Warning) -> Self {
+        Self {
+            code: w.code.to_string(),
+            about: w.policy.clone(),
+            message: w.message.clone(),
+            location: Some(w.location.to_string()),
+        }
+    }
+}
+
+impl super::Report {
+    /// Takes over what the policies found; warnings of other origin stay.
+    pub fn judge(&mut self, outcome: &Outcome) {
+        self.policies = outcome.policies.iter().map(ReportedPolicy::from).collect();
+        self.findings = outcome.findings.iter().map(ReportedFinding::from).collect();
+        self.warnings.extend(outcome.warnings.iter().map(ReportedWarning::from));
+    }
 }

@@ -3,7 +3,8 @@
 mod columns;
 
 use super::escape::line;
-use super::{Level, Report, ReportedFinding, Verdict, plural, tables, thousands};
+use super::{Report, ReportedFinding, plural, tables, thousands};
+use crate::policy::{Level, Verdict};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
 

@@ -1,0 +1,231 @@
+//! Which of the flagged units go, and how many: decided on validation images alone.
+
+use super::stats::Accuracy;
+use super::{Evaluation, correct, correct_with, count, labels};
+use crate::edit::Plan;
+use crate::edit::repair::{BATCH, LastLayer, Refit};
+use crate::graph::{Graph, Mask};
+use crate::probe::Probe;
+use crate::{Error, Model, Result, UnitId};
+use tch::{Kind, Tensor};
+
+/// Validation images per evaluation that rank single units.
+const RANKING_IMAGES: usize = 512;
+
+/// How the number of units is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// How much validation accuracy on the first (clean) evaluation may be lost, as a share.
+    pub tolerated_loss: f64,
+    /// How many numbers of units are tried, besides 0.
+    pub steps: usize,
+}
+
+impl Default for Options {
+    /// At most 2 points of clean accuracy; at most 12 numbers of units.
+    fn default() -> Self {
+        Self { tolerated_loss: 0.02, steps: 12 }
+    }
+}
+
+/// What was tried on validation images, and what was chosen.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The candidates that can be zeroed, best removal first.
+    pub order: Vec<UnitId>,
+    /// The candidates that cannot be zeroed, and why.
+    pub refused: Vec<(UnitId, String)>,
+    /// Validation accuracies by number of removed units, 0 first.
+    pub sweep: Vec<Step>,
+    /// How many of `order` to remove; may be 0.
+    pub removed: usize,
+}
+
+/// Validation accuracies with the first `removed` units zeroed.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// How many units.
+    pub removed: usize,
+    /// Per evaluation: as zeroed, and with the last layer refitted (by cross-fitting; `None` where it cannot be).
+    pub accuracy: Vec<(Accuracy, Option<Accuracy>)>,
+}
+
+/// Orders `candidates` by what the removal of each alone does to the loss on validation images, and chooses how many to
+/// remove: the number with the best mean validation accuracy over all evaluations among those that cost the first
+/// evaluation no more than is tolerated; of equals the smallest.
+///
+/// With `layer`, accuracies after refitting it count.
+///
+/// # Errors
+/// What the forward pass returns.
+pub fn choose(
+    model: &Model<'_>,
+    graph: &Graph,
+    candidates: &[UnitId],
+    evaluations: &[Evaluation],
+    layer: Option<&LastLayer>,
+    options: &Options,
+) -> Result<Choice> {
+    let (order, refused) = rank(model, graph, candidates, evaluations)?;
+    let mut sweep = Vec::new();
+    let mut pull = None;
+    let counts = counts(order.len(), options.steps);
+    let bar = crate::progress::bar("choosing", counts.len());
+    for removed in counts {
+        let masks = masks(graph, &order[..removed])?;
+        sweep.push(Step { removed, accuracy: measure(model, graph, &masks, evaluations, layer, &mut pull)? });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let removed = best(&sweep, options.tolerated_loss);
+    Ok(Choice { order, refused, sweep, removed })
+}
+
+/// The masks with which `units` are zeroed.
+pub(crate) fn masks(graph: &Graph, units: &[UnitId]) -> Result<Vec<Mask>> {
+    Ok(if units.is_empty() { Vec::new() } else { Plan::zero(graph, units)?.masks().to_vec() })
+}
+
+type Ranked = (Vec<UnitId>, Vec<(UnitId, String)>);
+
+fn rank(model: &Model<'_>, graph: &Graph, candidates: &[UnitId], evaluations: &[Evaluation]) -> Result<Ranked> {
+    let subsets: Vec<Probe> = evaluations.iter().map(|e| spread(&e.validation)).collect::<Result<_>>()?;
+    let bar = crate::progress::bar("ranking", candidates.len());
+    let (mut scored, mut refused) = (Vec::new(), Vec::new());
+    for unit in candidates {
+        match Plan::zero(graph, std::slice::from_ref(unit)) {
+            Ok(plan) => {
+                let mut loss = 0.0;
+                for probe in &subsets {
+                    loss += mean_loss(model, graph, plan.masks(), probe)?;
+                }
+                scored.push((loss, unit.clone()));
+            }
+            Err(Error::Refused { reason, .. }) => refused.push((unit.clone(), reason)),
+            Err(other) => return Err(other),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    scored.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    Ok((scored.into_iter().map(|(_, unit)| unit).collect(), refused))
+}
+
+/// At most [`RANKING_IMAGES`] images, evenly spread over the set.
+fn spread(probe: &Probe) -> Result<Probe> {
+    let n = probe.len().min(RANKING_IMAGES);
+    let indices: Vec<usize> = (0..n).map(|i| i * probe.len() / n).collect();
+    probe.select(&indices)
+}
+
+fn mean_loss(model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<f64> {
+    let labels = labels(probe)?;
+    let mut sum = 0.0;
+    for start in (0..probe.len()).step_by(BATCH) {
+        let end = (start + BATCH).min(probe.len());
+        let output = graph.read_masked(model, &[], masks, &probe.tensor(start..end)?, |_, _| Ok(()))?;
+        let labels = labels.narrow(0, start as i64, (end - start) as i64).to_device(output.device());
+        let loss = output
+            .f_to_kind(Kind::Double)
+            .and_then(|o| o.f_cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Sum, -100, 0.0))
+            .and_then(|l| l.f_double_value(&[]))
+            .map_err(Error::torch("computing the validation loss"))?;
+        sum += loss;
+    }
+    Ok(sum / probe.len() as f64)
+}
+
+/// 0, then about `steps` numbers up to `n`, closer together at the start.
+fn counts(n: usize, steps: usize) -> Vec<usize> {
+    let mut counts = vec![0];
+    for i in 1..=steps {
+        let share = i as f64 / steps as f64;
+        let count = ((n as f64 * share.powf(1.5)).ceil() as usize).min(n);
+        if Some(&count) > counts.last() {
+            counts.push(count);
+        }
+    }
+    counts
+}
+
+fn measure(
+    model: &Model<'_>,
+    graph: &Graph,
+    masks: &[Mask],
+    evaluations: &[Evaluation],
+    layer: Option<&LastLayer>,
+    pull: &mut Option<f64>,
+) -> Result<Vec<(Accuracy, Option<Accuracy>)>> {
+    let zeroed = evaluations
+        .iter()
+        .map(|e| correct(model, graph, masks, &e.validation).map(|right| count(&right)))
+        .collect::<Result<Vec<_>>>()?;
+    let (Some(layer), Some(clean)) = (layer, evaluations.first()) else {
+        return Ok(zeroed.into_iter().map(|z| (z, None)).collect());
+    };
+    // Cross-fitting: the layer is refitted on one half of the clean images and measured on the other half of all.
+    let features = layer.features(model, graph, masks, &clean.validation)?;
+    let truth = labels(&clean.validation)?;
+    let mut repaired = vec![Accuracy::new(0, 0); evaluations.len()];
+    for half in 0..2 {
+        let fit_on = every_other(&features, 1 - half);
+        let refit: Refit = match pull {
+            Some(pull) => layer.refit_with(model, &fit_on, &every_other(&truth, 1 - half), *pull)?,
+            None => {
+                let refit = layer.refit(model, &fit_on, &every_other(&truth, 1 - half))?;
+                *pull = Some(refit.pull);
+                refit
+            }
+        };
+        for (evaluation, sum) in evaluations.iter().zip(&mut repaired) {
+            let indices: Vec<usize> = (half as usize..evaluation.validation.len()).step_by(2).collect();
+            let held_out = evaluation.validation.select(&indices)?;
+            let part = count(&correct_with(layer, &refit, model, graph, masks, &held_out)?);
+            *sum = Accuracy::new(sum.correct + part.correct, sum.total + part.total);
+        }
+    }
+    Ok(zeroed.into_iter().zip(repaired).map(|(z, r)| (z, Some(r))).collect())
+}
+
+fn every_other(rows: &Tensor, first: i64) -> Tensor {
+    rows.slice(0, first, None, 2)
+}
+
+fn best(sweep: &[Step], tolerated: f64) -> usize {
+    let rate = |a: &(Accuracy, Option<Accuracy>)| a.1.unwrap_or(a.0).rate();
+    let clean = |s: &Step| s.accuracy.first().map_or(0.0, rate);
+    let mean = |s: &Step| s.accuracy.iter().map(rate).sum::<f64>() / s.accuracy.len().max(1) as f64;
+    let Some(before) = sweep.first().map(|s| s.accuracy.first().map_or(0.0, |a| a.0.rate())) else { return 0 };
+    let (mut removed, mut record) = (0, sweep.first().map_or(0.0, mean));
+    for step in sweep.iter().skip(1).filter(|s| clean(s) >= before - tolerated - 1e-9) {
+        if mean(step) > record {
+            (removed, record) = (step.removed, mean(step));
+        }
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(removed: usize, clean: u64, shifted: u64) -> Step {
+        let accuracy = |correct| (Accuracy::new(correct, 100), None);
+        Step { removed, accuracy: vec![accuracy(clean), accuracy(shifted)] }
+    }
+
+    #[test]
+    fn counts_start_at_zero_and_end_at_all() {
+        assert_eq!(counts(0, 12), [0]);
+        assert_eq!(counts(3, 12), [0, 1, 2, 3]);
+        let many = counts(200, 12);
+        assert_eq!((many[0], *many.last().unwrap(), many.len()), (0, 200, 13));
+    }
+
+    #[test]
+    fn the_best_number_within_the_tolerated_loss_is_chosen() {
+        assert_eq!(best(&[step(0, 80, 40), step(1, 79, 50), step(2, 70, 90)], 0.02), 1);
+        assert_eq!(best(&[step(0, 80, 40), step(1, 80, 40)], 0.02), 0, "no gain, no edit");
+        assert_eq!(best(&[step(0, 80, 40), step(1, 60, 99)], 0.02), 0, "too dear");
+    }
+}

@@ -1,0 +1,106 @@
+//! Files, folders and texts to [`Policies`].
+
+use super::render::Source;
+use super::{Policies, Policy, shape, validate};
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Loads policies, with the names of the concepts that the describer can measure if they are known.
+///
+/// ```
+/// # fn main() -> tch_audit::Result<()> {
+/// let loader = tch_audit::policy::Loader::new().known_concepts(["text", "border"]);
+/// let policies = loader.parse("text", "level = 'deny'\nreason = 'shortcut'\nmatch.concepts = ['text']")?;
+/// assert_eq!(policies.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Loader {
+    known_concepts: Option<Vec<String>>,
+}
+
+impl Loader {
+    /// A loader that takes every concept's name as it is.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From here on, a concept by another name is a fault.
+    pub fn known_concepts<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.known_concepts = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Every `.toml` file of a folder, by name; not its sub-folders, and not files whose name begins with a dot.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder or a file cannot be read, [`Error::Invalid`] if there is no policy in it,
+    /// [`Error::Policy`] with every fault of every file.
+    pub fn load_dir(&self, path: impl AsRef<Path>) -> Result<Policies> {
+        let path = path.as_ref();
+        let mut files: Vec<PathBuf> = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(Error::io("list", path))? {
+            let file = entry.map_err(Error::io("list", path))?.path();
+            let is_toml = file.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+            let is_hidden = file.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+            if is_toml && !is_hidden && !file.is_dir() {
+                files.push(file);
+            }
+        }
+        if files.is_empty() {
+            let allowed = "a folder with at least one file NAME.toml";
+            return Err(Error::invalid("the folder of policies", path.display(), allowed));
+        }
+        files.sort();
+        let sources = files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
+        self.build(sources)
+    }
+
+    /// One file; the policy is called by its stem.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::Policy`] with every fault.
+    pub fn load(&self, file: impl AsRef<Path>) -> Result<Policies> {
+        self.build(vec![read(file.as_ref())?])
+    }
+
+    /// A policy from memory. In messages it is called `NAME.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] with every fault.
+    pub fn parse(&self, name: &str, text: &str) -> Result<Policies> {
+        let source = Source { file: format!("{name}.toml"), text: text.to_string() };
+        self.build(vec![(name.to_string(), source)])
+    }
+
+    fn build(&self, sources: Vec<(String, Source)>) -> Result<Policies> {
+        let mut policies: Vec<Policy> = Vec::new();
+        let mut rendered = Vec::new();
+        for (name, source) in sources {
+            let known = self.known_concepts.as_deref();
+            match shape::parse(&source.text).and_then(|config| validate::validate(&name, &source, config, known)) {
+                Ok(policy) if policies.iter().any(|p| p.name == policy.name) => {
+                    let allowed = "one file per name (letter case of the extension aside)";
+                    return Err(Error::invalid("the name of a policy", name, allowed));
+                }
+                Ok(policy) => policies.push(policy),
+                Err(faults) => rendered.extend(faults.iter().map(|fault| source.render(fault))),
+            }
+        }
+        if rendered.is_empty() {
+            policies.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(Policies(policies))
+        } else {
+            Err(Error::Policy { rendered: rendered.join("\n").trim_end().to_string() })
+        }
+    }
+}
+
+/// A file's policy name and text.
+fn read(file: &Path) -> Result<(String, Source)> {
+    let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+    Ok((name, Source { file: file.display().to_string(), text }))
+}

@@ -1,0 +1,228 @@
+//! Turns a byte range of a policy file into line, column, source line and caret.
+
+use super::codes::Code;
+use super::finding::Location;
+use std::fmt::Write as _;
+use std::ops::Range;
+use unicode_width::UnicodeWidthChar;
+
+/// How much of a source line is shown, in characters.
+const MAX_LINE: usize = 120;
+
+/// A policy file and what it is called in messages.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub file: String,
+    pub text: String,
+}
+
+/// One thing that is wrong with a policy file.
+#[derive(Debug, Clone)]
+pub(super) struct Fault {
+    pub code: Code,
+    /// What is wrong, lower case, without a full stop.
+    pub message: String,
+    /// Bytes of the file that are at fault.
+    pub span: Range<usize>,
+    /// Printed behind the caret; may be empty.
+    pub label: String,
+    /// What would have been accepted; may be empty.
+    pub expected: String,
+}
+
+impl Fault {
+    pub fn new(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), span, label: String::new(), expected: String::new() }
+    }
+
+    /// Prints `label` behind the caret.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Says what would have been accepted.
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = expected.into();
+        self
+    }
+
+    /// `did you mean` behind the caret, if one of the valid names is near, and the list of all of them.
+    pub fn one_of(self, name: &str, valid: &[&str]) -> Self {
+        let label = match crate::error::nearest(name, valid.iter().copied()).first() {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => String::new(),
+        };
+        self.label(label).expected(valid.join(", "))
+    }
+}
+
+/// The line that a span begins on.
+struct Line<'a> {
+    /// From 1.
+    number: usize,
+    /// Without its line end.
+    text: &'a str,
+    /// The part of the span that lies on this line, in bytes of `text`.
+    marked: Range<usize>,
+}
+
+impl Source {
+    fn line(&self, span: &Range<usize>) -> Line<'_> {
+        let text = self.text.as_str();
+        let mut start = floor_boundary(text, span.start);
+        // A fault at the very end of a file belongs behind its last line, not on the empty one after it.
+        if start == text.len() && start > 0 {
+            let trimmed = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
+            start = trimmed.len();
+        }
+        let before = text.get(..start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        let rest = text.get(line_start..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let from = (start - line_start).min(line.len());
+        let to = floor_boundary(text, span.end).saturating_sub(line_start).clamp(from, line.len());
+        Line { number: before.matches('\n').count() + 1, text: line, marked: from..to }
+    }
+
+    /// Where a byte range begins.
+    pub fn location(&self, span: &Range<usize>) -> Location {
+        let line = self.line(span);
+        let column = line.text.get(..line.marked.start).unwrap_or_default().chars().count() + 1;
+        Location { file: self.file.clone(), line: line.number, column }
+    }
+
+    /// The fault with its place, source line and caret, ending in a line break.
+    pub fn render(&self, fault: &Fault) -> String {
+        let line = self.line(&fault.span);
+        let Location { file, line: number, column } = self.location(&fault.span);
+        let (shown, marked) = window(line.text, line.marked);
+        let (before, rest) = shown.split_at(marked.start.min(shown.len()));
+        let inside = rest.get(..marked.end - marked.start).unwrap_or_default();
+        let indent: String = before.chars().flat_map(|c| std::iter::repeat_n(pad(c), width(c))).collect();
+        let carets = "^".repeat(inside.chars().map(width).sum::<usize>().max(1));
+        let gutter = " ".repeat(number.to_string().len());
+        let space = if fault.label.is_empty() { "" } else { " " };
+        let mut out = String::new();
+        let _ = writeln!(out, "error[{}]: {}", fault.code, visible(&fault.message));
+        let _ = writeln!(out, "{gutter} --> {}:{number}:{column}", visible(&file));
+        let _ = writeln!(out, "{number} | {}", visible(&shown));
+        let _ = writeln!(out, "{gutter} | {indent}{carets}{space}{}", visible(&fault.label));
+        if !fault.expected.is_empty() {
+            let _ = writeln!(out, "{gutter} = expected: {}", visible(&fault.expected));
+        }
+        out
+    }
+}
+
+/// The nearest character boundary at or before `index`.
+fn floor_boundary(text: &str, index: usize) -> usize {
+    let mut index = index.min(text.len());
+    while !text.is_char_boundary(index) {
+        index -= 1;
+    }
+    index
+}
+
+/// A tab stays a tab, so that the caret lines up whatever its width.
+fn pad(c: char) -> char {
+    if c == '\t' { '\t' } else { ' ' }
+}
+
+/// Columns that a character takes on a terminal; what [`visible`] replaces takes one.
+fn width(c: char) -> usize {
+    if c == '\t' || is_hidden(c) { 1 } else { c.width().unwrap_or(1) }
+}
+
+/// Control characters and those that reorder text: shown as they are, they could make a line look like another.
+fn is_hidden(c: char) -> bool {
+    (c.is_control() && c != '\t')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with everything invisible and harmful replaced.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// The part of a very long line around what is marked, and where the mark is in it.
+fn window(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
+    if line.chars().count() <= MAX_LINE {
+        return (line.to_string(), marked);
+    }
+    let (before, rest) = line.split_at(marked.start);
+    let (inside, after) = rest.split_at(marked.end - marked.start);
+    let skipped = before.chars().count().saturating_sub(MAX_LINE / 2);
+    let before: String = before.chars().skip(skipped).collect();
+    let lead = if skipped > 0 { "…" } else { "" };
+    let room = MAX_LINE.saturating_sub(before.chars().count());
+    let short: String = inside.chars().take(room).collect();
+    let tail: String = after.chars().take(room.saturating_sub(short.chars().count())).collect();
+    let cut = short.len() < inside.len() || tail.len() < after.len();
+    let start = lead.len() + before.len();
+    (format!("{lead}{before}{short}{tail}{}", if cut { "…" } else { "" }), start..start + short.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(text: &str, span: Range<usize>) -> String {
+        let source = Source { file: "p.toml".into(), text: text.into() };
+        source.render(&Fault::new(Code::UnknownKey, span, "m").label("l"))
+    }
+
+    fn lines(text: &str, span: Range<usize>) -> Vec<String> {
+        render(text, span).lines().skip(1).map(str::to_string).collect()
+    }
+
+    #[test]
+    fn the_caret_stands_under_the_span() {
+        assert_eq!(lines("a\nbc de\nf", 5..7), ["  --> p.toml:2:4", "2 | bc de", "  |    ^^ l"]);
+    }
+
+    #[test]
+    fn tabs_are_kept_and_wide_characters_take_two_columns() {
+        assert_eq!(lines("\tab", 1..2), ["  --> p.toml:1:2", "1 | \tab", "  | \t^ l"]);
+        assert_eq!(lines("文é=x", 6..7), ["  --> p.toml:1:4", "1 | 文é=x", "  |     ^ l"]);
+    }
+
+    #[test]
+    fn a_carriage_return_is_not_part_of_the_line() {
+        assert_eq!(lines("ab\r\ncd\r\n", 4..8), ["  --> p.toml:2:1", "2 | cd", "  | ^^ l"]);
+    }
+
+    #[test]
+    fn the_end_of_the_file_is_shown_behind_its_last_line() {
+        for text in ["ab", "ab\n", "ab\r\n"] {
+            assert_eq!(lines(text, text.len()..text.len()), ["  --> p.toml:1:3", "1 | ab", "  |   ^ l"]);
+        }
+        assert_eq!(lines("", 0..0), ["  --> p.toml:1:1", "1 | ", "  | ^ l"]);
+    }
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        let out = render("a\u{1b}[31m\u{202e}b", 0..1);
+        assert!(!out.contains('\u{1b}') && !out.contains('\u{202e}'), "{out:?}");
+    }
+
+    #[test]
+    fn a_very_long_line_is_cut_around_the_mark() {
+        let text = format!("{}HERE{}", "a".repeat(500), "b".repeat(500));
+        let shown = lines(&text, 500..504);
+        assert!(shown[1].chars().count() < 130 && shown[1].contains("aHEREb"), "{shown:?}");
+        assert_eq!(shown[2].find('^').map(|i| i - 4), shown[1].chars().position(|c| c == 'H').map(|i| i - 4));
+    }
+
+    #[test]
+    fn any_span_in_any_text_renders() {
+        for text in ["", "é", "\r", "\n\n", "a\r\r\n文", "\u{feff}x"] {
+            for a in 0..text.len() + 3 {
+                for b in 0..text.len() + 3 {
+                    assert!(!render(text, a..b).is_empty());
+                }
+            }
+        }
+    }
+}

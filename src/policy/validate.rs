@@ -1,0 +1,292 @@
+//! From a policy as written to a [`Policy`]: every fault of meaning, all at once.
+
+use super::codes::Code;
+use super::config::{Config, LimitsConfig, MatchConfig, ScopeConfig};
+use super::pattern::{Pattern, PatternError};
+use super::render::{Fault, Source};
+use super::words::Phrase;
+use super::{Action, Concept, Glob, Level, Limits, Matching, Policy, Rule, Scope};
+use globset::GlobBuilder;
+use std::ops::Range;
+use toml::Spanned;
+
+/// The faults found so far, and the file they are in.
+struct Validator<'a> {
+    source: &'a Source,
+    known_concepts: Option<&'a [String]>,
+    faults: Vec<Fault>,
+}
+
+/// Joins a config with its file. Concepts are held against `known_concepts` if there are any.
+pub(super) fn validate(
+    name: &str,
+    source: &Source,
+    config: Config,
+    known_concepts: Option<&[String]>,
+) -> Result<Policy, Vec<Fault>> {
+    let mut v = Validator { source, known_concepts, faults: Vec::new() };
+    let level_span = config.level.as_ref().map_or(0..0, Spanned::span);
+    let level = v.level(config.level);
+    let action = v.action(config.action, level);
+    let reason = v.reason(config.reason);
+    let match_span = config.matching.as_ref().map_or(0..0, Spanned::span);
+    let matching = v.matching(match_span, config.matching.map(Spanned::into_inner).unwrap_or_default());
+    let scope = v.scope(config.scope);
+    let limits = v.limits(config.limits);
+    v.faults.sort_by_key(|f| f.span.start);
+    match (level, v.faults.is_empty()) {
+        (Some(level), true) => Ok(Policy {
+            name: name.to_string(),
+            level,
+            action,
+            reason,
+            matching,
+            scope,
+            limits,
+            location: source.location(&level_span),
+        }),
+        _ => Err(v.faults),
+    }
+}
+
+impl Validator<'_> {
+    fn push(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    fn missing(&mut self, key: &str, expected: &str) {
+        self.push(Fault::new(Code::MissingKey, 0..0, format!("the policy has no `{key}`")).expected(expected));
+    }
+
+    fn level(&mut self, written: Option<Spanned<String>>) -> Option<Level> {
+        let Some(written) = written else {
+            self.missing("level", "level = \"allow\", \"warn\" or \"deny\"");
+            return None;
+        };
+        let level = Level::ALL.into_iter().find(|l| l.as_str() == written.get_ref());
+        if level.is_none() {
+            self.unknown_value("level", &written, &Level::ALL.map(Level::as_str));
+        }
+        level
+    }
+
+    fn action(&mut self, written: Option<Spanned<String>>, level: Option<Level>) -> Action {
+        let Some(written) = written else { return Action::None };
+        let Some(action) = Action::ALL.into_iter().find(|a| a.as_str() == written.get_ref()) else {
+            self.unknown_value("action", &written, &Action::ALL.map(Action::as_str));
+            return Action::None;
+        };
+        if level == Some(Level::Allow) && action != Action::None {
+            let message = format!("a policy of level `allow` does not `{action}` units");
+            self.push(Fault::new(Code::IdleKey, written.span(), message).expected("none; or level `warn` or `deny`"));
+        }
+        action
+    }
+
+    fn unknown_value(&mut self, key: &str, written: &Spanned<String>, valid: &[&str]) {
+        let value = written.get_ref();
+        self.push(
+            Fault::new(Code::UnknownValue, written.span(), format!("`{value}` is not a value of `{key}`"))
+                .one_of(value, valid),
+        );
+    }
+
+    fn reason(&mut self, written: Option<Spanned<String>>) -> String {
+        let Some(written) = written else {
+            self.missing("reason", "reason = \"why this policy exists\"");
+            return String::new();
+        };
+        if written.get_ref().trim().is_empty() {
+            self.push(
+                Fault::new(Code::EmptyValue, written.span(), "the reason is empty")
+                    .expected("why this policy exists, for whoever reads the finding"),
+            );
+        }
+        written.into_inner()
+    }
+
+    fn matching(&mut self, span: Range<usize>, written: MatchConfig) -> Matching {
+        if written.any.is_empty() && written.all.is_empty() && written.concepts.is_empty() {
+            self.push(
+                Fault::new(Code::NoRule, span, "the policy has nothing to look for")
+                    .expected("a `[match]` with at least one entry in any, all or concepts"),
+            );
+        }
+        if written.concepts.is_empty() {
+            let minima = [("min-effect", &written.min_effect), ("min-auc", &written.min_auc)];
+            for (key, value) in minima.into_iter().filter_map(|(key, v)| Some((key, v.as_ref()?))) {
+                let message = format!("`{key}` has no effect without `concepts`");
+                self.push(Fault::new(Code::IdleKey, value.span(), message).expected("concepts = [\"...\"]"));
+            }
+        }
+        Matching {
+            any: self.rules(written.any),
+            all: self.rules(written.all),
+            none: self.rules(written.none),
+            concepts: self.concepts(written.concepts),
+            min_score: self.number("min-score", written.min_score, f64::NEG_INFINITY, f64::INFINITY, "nats"),
+            min_effect: self.number("min-effect", written.min_effect, 0.0, f64::INFINITY, "standard deviations"),
+            min_auc: self.number("min-auc", written.min_auc, 0.0, 1.0, "a probability"),
+        }
+    }
+
+    fn rules(&mut self, entries: Vec<Spanned<String>>) -> Vec<Rule> {
+        entries.into_iter().filter_map(|entry| self.rule(&entry)).collect()
+    }
+
+    fn rule(&mut self, entry: &Spanned<String>) -> Option<Rule> {
+        let (span, text) = (entry.span(), entry.get_ref());
+        let fault = match Pattern::new(text) {
+            Ok(pattern) => {
+                return Some(Rule { entry: text.clone(), pattern, location: self.source.location(&span) });
+            }
+            Err(PatternError::Empty(why)) => {
+                Fault::new(Code::EmptyValue, span, format!("`{text}` cannot be looked for: {why}"))
+                    .expected("a word, a phrase, or a regular expression between slashes")
+            }
+            Err(PatternError::Regex(why, at)) => {
+                let raw = self.source.text.get(span.clone()).unwrap_or_default();
+                let place = at.and_then(|at| {
+                    Some(span.start + raw_offset(raw, text, at.start)?..span.start + raw_offset(raw, text, at.end)?)
+                });
+                Fault::new(
+                    Code::BadRegex,
+                    place.unwrap_or(span),
+                    format!("`{text}` is not a usable regular expression"),
+                )
+                .label(why)
+            }
+        };
+        self.push(fault);
+        None
+    }
+
+    fn concepts(&mut self, entries: Vec<Spanned<String>>) -> Vec<Concept> {
+        let mut concepts = Vec::new();
+        for entry in entries {
+            let (span, name) = (entry.span(), entry.into_inner());
+            let Some(phrase) = Phrase::new(&name) else {
+                let message = format!("`{name}` is not the name of a concept");
+                self.push(Fault::new(Code::EmptyValue, span, message).expected("a name such as `text`"));
+                continue;
+            };
+            if let Some(known) = self.known_concepts
+                && !known.contains(&name)
+            {
+                let valid: Vec<&str> = known.iter().map(String::as_str).collect();
+                let message = format!("`{name}` is not a known concept");
+                self.push(Fault::new(Code::UnknownConcept, span, message).one_of(&name, &valid));
+                continue;
+            }
+            concepts.push(Concept { name, phrase, location: self.source.location(&span) });
+        }
+        concepts
+    }
+
+    /// A finite number between two ends, both allowed.
+    fn number(&mut self, key: &str, value: Option<Spanned<f64>>, low: f64, high: f64, unit: &str) -> Option<f64> {
+        let value = value?;
+        let number = *value.get_ref();
+        if number.is_finite() && number >= low && number <= high {
+            return Some(number);
+        }
+        let range = match (low.is_finite(), high.is_finite()) {
+            (true, true) => format!("a number from {low} to {high} ({unit})"),
+            (true, false) => format!("a finite number of at least {low} ({unit})"),
+            _ => format!("a finite number ({unit})"),
+        };
+        self.push(Fault::new(Code::OutOfRange, value.span(), format!("`{key}` is {number}")).expected(range));
+        None
+    }
+
+    fn scope(&mut self, written: ScopeConfig) -> Scope {
+        Scope { sites: self.globs("sites", written.sites), exclude: self.globs("exclude", written.exclude) }
+    }
+
+    fn globs(&mut self, list: &'static str, entries: Vec<Spanned<String>>) -> Vec<Glob> {
+        let mut globs = Vec::new();
+        for entry in entries {
+            let (span, text) = (entry.span(), entry.into_inner());
+            let fault = if text.is_empty() {
+                Fault::new(Code::EmptyValue, span, "an empty glob matches no site")
+            } else {
+                match GlobBuilder::new(&text).backslash_escape(true).build() {
+                    Ok(glob) => {
+                        let location = self.source.location(&span);
+                        globs.push(Glob { list, matcher: glob.compile_matcher(), entry: text, location });
+                        continue;
+                    }
+                    Err(e) => {
+                        Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(e.kind().to_string())
+                    }
+                }
+            };
+            self.push(fault.expected("the name of a site, where `*` stands for any characters: `layer3*`"));
+        }
+        globs
+    }
+
+    fn limits(&mut self, written: LimitsConfig) -> Limits {
+        let max_units = written.max_units.and_then(|value| match usize::try_from(*value.get_ref()) {
+            Ok(n) => Some(n),
+            Err(_) => {
+                let message = format!("`max-units` is {}", value.get_ref());
+                self.push(Fault::new(Code::OutOfRange, value.span(), message).expected("a whole number of at least 0"));
+                None
+            }
+        });
+        Limits {
+            max_units,
+            max_share: self.number("max-share", written.max_share, 0.0, 1.0, "share of units in scope"),
+        }
+    }
+}
+
+/// The byte of the TOML string `raw` (quotes included) that became byte `offset` of `value`; `None` where the two
+/// cannot be lined up (line continuations, normalised line ends).
+fn raw_offset(raw: &str, value: &str, offset: usize) -> Option<usize> {
+    let quote = raw.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let triple: String = std::iter::repeat_n(quote, 3).collect();
+    let mut at = if raw.len() >= 6 && raw.starts_with(&triple) { 3 } else { 1 };
+    if at == 3 {
+        let inner = raw.get(3..)?;
+        at +=
+            inner.strip_prefix("\r\n").or_else(|| inner.strip_prefix('\n')).map_or(0, |rest| inner.len() - rest.len());
+    }
+    for (i, decoded) in value.char_indices() {
+        if i >= offset {
+            break;
+        }
+        let rest = raw.get(at..)?;
+        let next = rest.chars().next()?;
+        at += if next == '\\' && quote == '"' {
+            match rest.chars().nth(1)? {
+                'x' => 4,
+                'u' => 6,
+                'U' => 10,
+                c if c.is_ascii_alphabetic() || matches!(c, '"' | '\\') => 2,
+                _ => return None,
+            }
+        } else if next == decoded {
+            next.len_utf8()
+        } else {
+            return None;
+        };
+    }
+    raw.get(at..)?;
+    Some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::raw_offset;
+
+    #[test]
+    fn offsets_survive_quotes_and_escapes() {
+        assert_eq!(raw_offset("'/a(/'", "/a(/", 2), Some(3));
+        assert_eq!(raw_offset(r#""/\\b(/""#, r"/\b(/", 3), Some(5));
+        assert_eq!(raw_offset("\"\\u0041(\"", "A(", 1), Some(7));
+        assert_eq!(raw_offset("'''\n/é(/'''", "/é(/", 3), Some(7));
+        assert_eq!(raw_offset("\"\"\"a\\\n  b\"\"\"", "ab", 2), None);
+    }
+}

@@ -1,0 +1,248 @@
+//! Probes from a folder of JPEG and PNG files.
+
+use super::{Fit, Labels, Preprocess, Probe, Skipped, decode, resize};
+use crate::{Error, Result};
+use image::RgbImage;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+/// Folders nested deeper than this below a class are refused (links may form circles).
+const MAX_DEPTH: usize = 16;
+/// So many files are decoded before their errors are looked at.
+const CHUNK: usize = 2048;
+
+/// What to do with an image file that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Corrupt {
+    /// Stop with an error that names the first such file.
+    #[default]
+    Fatal,
+    /// Leave it out and list it in [`Probe::skipped`].
+    Skip,
+}
+
+/// A folder of images, to be read with [`load`](Self::load).
+///
+/// Either all images lie in the folder itself (no labels), or each class has a sub-folder (labels in the order of the
+/// sorted class names, images of deeper folders included). Files count as images if their content or their
+/// extension is JPEG or PNG; other files are ignored, and so is everything whose name begins with a dot. The order is
+/// that of the sorted paths. Images are turned upright as their EXIF data say; grey becomes RGB, 16 bits become 8,
+/// transparent pixels are laid over white.
+///
+/// ```no_run
+/// use tch_audit::probe::{Corrupt, ImageFolder, Preprocess};
+/// # fn main() -> tch_audit::Result<()> {
+/// let preprocess = Preprocess::new(3, 32, 32, vec![0.4914, 0.4822, 0.4465], vec![0.2023, 0.1994, 0.2010])?;
+/// let probe = ImageFolder::open("photos/test").preprocess(preprocess).corrupt(Corrupt::Skip).load()?;
+/// println!("{} images of {} classes", probe.len(), probe.classes().len());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ImageFolder {
+    root: PathBuf,
+    preprocess: Option<Preprocess>,
+    corrupt: Corrupt,
+    fit: Fit,
+    limit_per_class: Option<usize>,
+}
+
+/// The images found in one folder, and how many other things.
+#[derive(Default)]
+struct Found {
+    images: Vec<PathBuf>,
+    others: Vec<String>,
+}
+
+impl ImageFolder {
+    /// The folder at `path`; nothing is read yet.
+    pub fn open(path: impl AsRef<Path>) -> Self {
+        let root = path.as_ref().to_path_buf();
+        Self { root, preprocess: None, corrupt: Corrupt::default(), fit: Fit::default(), limit_per_class: None }
+    }
+
+    /// The model's size, mean and standard deviation; must be given.
+    pub fn preprocess(mut self, preprocess: Preprocess) -> Self {
+        self.preprocess = Some(preprocess);
+        self
+    }
+
+    /// What to do with files that cannot be read; fatal unless said otherwise.
+    pub fn corrupt(mut self, corrupt: Corrupt) -> Self {
+        self.corrupt = corrupt;
+        self
+    }
+
+    /// How images of another shape are made to fit; squashed unless said otherwise.
+    pub fn fit(mut self, fit: Fit) -> Self {
+        self.fit = fit;
+        self
+    }
+
+    /// Reads only the first `n` files of each class (of the folder, without classes), in the order of their paths.
+    pub fn limit_per_class(mut self, n: usize) -> Self {
+        self.limit_per_class = Some(n);
+        self
+    }
+
+    /// Reads, decodes and resizes all images in parallel.
+    ///
+    /// **Errors:** [`Error::Io`] if a folder cannot be listed; [`Error::Image`] naming the first unreadable file, if
+    /// those are fatal; [`Error::Invalid`] if there is no image, if a class has none, if images lie both in the
+    /// folder and in sub-folders, if the limit is 0, or if the preprocessing is missing or not valid.
+    pub fn load(&self) -> Result<Probe> {
+        let preprocess = self.preprocess.clone().ok_or_else(|| {
+            Error::invalid(format!("preprocessing of {}", self.root.display()), "nothing", "size, mean and std")
+        })?;
+        preprocess.validate()?;
+        if self.limit_per_class == Some(0) {
+            return Err(Error::invalid("limit per class", 0, "1 and above"));
+        }
+        let (files, labels) = self.find()?;
+        let (read, skipped) = self.read(&files, &preprocess)?;
+        if let (true, Some(first)) = (read.is_empty(), skipped.first()) {
+            let received = format!("{} files, none readable ({}: {})", files.len(), first.path.display(), first.reason);
+            return Err(Error::invalid(format!("image folder {}", self.root.display()), received, "JPEG or PNG files"));
+        }
+        let names = read.iter().map(|(i, _)| self.name(&files[*i])).collect();
+        let labels = match labels {
+            Some((of_file, classes)) => Some(Labels::new(read.iter().map(|(i, _)| of_file[*i]).collect(), classes)?),
+            None => None,
+        };
+        let images = read.into_iter().map(|(_, image)| image).collect();
+        Ok(Probe { skipped, ..Probe::from_images(images, Some(names), labels, preprocess)? })
+    }
+
+    /// The path below the folder, with `/` between the parts.
+    fn name(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        below.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+    }
+
+    /// The files to read, in order; with class sub-folders also the class of each and the class names.
+    #[allow(clippy::type_complexity)]
+    fn find(&self) -> Result<(Vec<PathBuf>, Option<(Vec<usize>, Vec<String>)>)> {
+        let what = || format!("image folder {}", self.root.display());
+        let limit = self.limit_per_class.unwrap_or(usize::MAX);
+        let (folders, mut here) = list(&self.root)?;
+        let mut classes = Vec::new();
+        for folder in &folders {
+            let mut found = Found::default();
+            walk(folder, 1, &mut found)?;
+            classes.push((self.name(folder), found));
+        }
+        let in_folders: usize = classes.iter().map(|(_, f)| f.images.len()).sum();
+        if here.images.is_empty() && in_folders == 0 {
+            let mut received = vec![format!("{} sub-folders", folders.len())];
+            let others: Vec<&String> = here.others.iter().chain(classes.iter().flat_map(|(_, f)| &f.others)).collect();
+            received.push(format!("{} other files", others.len()));
+            let shown = others.iter().take(3).map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
+            let shown = if shown.is_empty() {
+                shown
+            } else {
+                format!(" ({shown}{})", if others.len() > 3 { ", …" } else { "" })
+            };
+            let received = format!("no image, {}{shown}", received.join(" and "));
+            return Err(Error::invalid(what(), received, "JPEG or PNG files, or a sub-folder of them for each class"));
+        }
+        if in_folders == 0 {
+            here.images.truncate(limit);
+            return Ok((here.images, None));
+        }
+        if !here.images.is_empty() {
+            let received = format!("{} images in it and {in_folders} in its sub-folders", here.images.len());
+            return Err(Error::invalid(what(), received, "images either in it or in a sub-folder for each class"));
+        }
+        if let Some((name, _)) = classes.iter().find(|(_, f)| f.images.is_empty()) {
+            let allowed = "at least one image in each (sub-folders are classes; their order numbers the labels)";
+            return Err(Error::invalid(what(), format!("sub-folder `{name}` without images"), allowed));
+        }
+        let (mut files, mut labels) = (Vec::new(), Vec::new());
+        for (label, (_, found)) in classes.iter_mut().enumerate() {
+            found.images.truncate(limit);
+            labels.extend(std::iter::repeat_n(label, found.images.len()));
+            files.append(&mut found.images);
+        }
+        Ok((files, Some((labels, classes.into_iter().map(|(name, _)| name).collect()))))
+    }
+
+    /// The images with their file's number, and the files left out.
+    #[allow(clippy::type_complexity)]
+    fn read(&self, files: &[PathBuf], preprocess: &Preprocess) -> Result<(Vec<(usize, RgbImage)>, Vec<Skipped>)> {
+        let visible = files.len() >= CHUNK && std::io::stderr().is_terminal();
+        let bar = if visible { ProgressBar::new(files.len() as u64) } else { ProgressBar::hidden() };
+        let (mut read, mut skipped) = (Vec::with_capacity(files.len()), Vec::new());
+        for (chunk, paths) in files.chunks(CHUNK).enumerate() {
+            let results: Vec<Result<RgbImage, String>> = paths
+                .par_iter()
+                .map(|path| {
+                    let image = decode::decode(path)?;
+                    let image = resize(&image, preprocess.height, preprocess.width, self.fit);
+                    bar.inc(1);
+                    image.map_err(|e| e.to_string())
+                })
+                .collect();
+            for (i, (result, path)) in results.into_iter().zip(paths).enumerate() {
+                match (result, self.corrupt) {
+                    (Ok(image), _) => read.push((chunk * CHUNK + i, image)),
+                    (Err(reason), Corrupt::Fatal) => return Err(Error::Image { path: path.clone(), reason }),
+                    (Err(reason), Corrupt::Skip) => skipped.push(Skipped { path: path.clone(), reason }),
+                }
+            }
+        }
+        bar.finish_and_clear();
+        Ok((read, skipped))
+    }
+}
+
+/// What lies directly in a folder, sorted: its sub-folders, and its files; nothing hidden.
+fn list(folder: &Path) -> Result<(Vec<PathBuf>, Found)> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
+        paths.push(entry.map_err(Error::io("list", folder))?.path());
+    }
+    paths.sort();
+    let (mut folders, mut found) = (Vec::new(), Found::default());
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            folders.push(path);
+        } else if is_image(&path) {
+            found.images.push(path);
+        } else {
+            found.others.push(name);
+        }
+    }
+    Ok((folders, found))
+}
+
+/// All files of a folder and the folders in it, sorted by path.
+fn walk(folder: &Path, depth: usize, found: &mut Found) -> Result<()> {
+    if depth > MAX_DEPTH {
+        let received = format!("{} and more below", folder.display());
+        return Err(Error::invalid("depth of an image folder", received, format!("up to {MAX_DEPTH} folders")));
+    }
+    let (folders, here) = list(folder)?;
+    found.images.extend(here.images);
+    found.others.extend(here.others);
+    folders.iter().try_for_each(|f| walk(f, depth + 1, found))?;
+    if depth == 1 {
+        found.images.sort();
+    }
+    Ok(())
+}
+
+/// Whether the extension or, failing that, the first bytes say JPEG or PNG. What cannot be opened is no image.
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match extension.as_str() {
+        "jpg" | "jpeg" | "png" => true,
+        _ => path.is_file() && matches!(decode::sniff(path), Ok(Some(_))),
+    }
+}

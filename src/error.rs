@@ -137,6 +137,12 @@ pub enum Error {
         /// Which policies.
         policies: String,
     },
+    /// Several things failed, independently of each other.
+    #[error("{} failures:{}", errors.len(), chains(errors))]
+    Several {
+        /// What failed, in order; two or more.
+        errors: Vec<Error>,
+    },
 }
 
 impl Error {
@@ -161,6 +167,23 @@ impl Error {
     pub(crate) fn invalid(what: impl Into<String>, received: impl ToString, allowed: impl Into<String>) -> Error {
         Error::Invalid { what: what.into(), received: received.to_string(), allowed: allowed.into() }
     }
+}
+
+/// Every error with its sources on a line of its own.
+fn chains(errors: &[Error]) -> String {
+    let mut out = String::new();
+    for error in errors {
+        out.push_str("\n- ");
+        let mut link: Option<&dyn std::error::Error> = Some(error);
+        let mut separator = "";
+        while let Some(e) = link {
+            out.push_str(separator);
+            out.push_str(&e.to_string());
+            separator = ": ";
+            link = e.source();
+        }
+    }
+    out
 }
 
 fn suggestion(nearest: &[String]) -> String {

@@ -13,6 +13,7 @@ mod model;
 pub mod policy;
 pub mod probe;
 mod progress;
+pub mod report;
 mod unit;
 
 pub use error::{Error, Result};

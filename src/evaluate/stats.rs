@@ -171,9 +171,9 @@ pub fn auc_interval(with: &[f32], without: &[f32], draws: usize, seed: u64) -> (
 /// `mean(with - without) / std(without)`: how far a concept moves a unit, in standard deviations of its baseline.
 ///
 /// **Shapes:** `with[i]` and `without[i]` belong to the same image. The deviation is that of a sample (`n - 1`).
-/// A baseline that does not vary has no scale of its own; then the deviation of both sides taken together is used
-/// (a unit that jumps from one constant to another on `n` images has `±2 sqrt((2n - 1) / 2n)`, about ±2), and a unit that nothing moves has 0, as
-/// have no images. NaN when any value is NaN; otherwise finite for finite values.
+/// A baseline that does not vary has no scale of its own; then the deviation of both sides taken together is used (a
+/// unit that jumps from one constant to another has about ±2), and a unit that nothing moves has 0, as have no images.
+/// NaN when any value is NaN; otherwise finite for finite values.
 ///
 /// **Panics:** if the lengths differ.
 pub fn standardised_difference(with: &[f32], without: &[f32]) -> f64 {

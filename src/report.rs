@@ -1,0 +1,227 @@
+//! What an audit found, as one plain value, and the ways to show it.
+//!
+//! A [`Report`] is built by whoever ran the stages, put in order by [`Report::finish`], and shown by the renderers below.
+//! They are pure: the same report gives the same bytes. Everything that depends on the clock is in [`Report::run`], the
+//! last object; JSON shows it last, the terminal shows the total, CSV and Markdown leave it out.
+//!
+//! | file | renderer | for |
+//! |---|---|---|
+//! | `report.json` | [`json`] | programs: everything, in one versioned schema |
+//! | `neurons.csv` | [`csv`] | spreadsheets: one row per unit |
+//! | `report.md` | [`markdown`] | readers: verdict, findings with pictures, what the edit did |
+//! | standard output | [`terminal`] | whoever is waiting |
+//!
+//! Text from outside (file names, class names, descriptions, reasons) is kept as it is in the report and escaped by each
+//! renderer for its format.
+
+mod audit;
+pub mod csv;
+mod edit;
+mod escape;
+mod files;
+pub mod json;
+pub mod markdown;
+pub mod picture;
+mod policy;
+mod tables;
+pub mod terminal;
+
+pub use audit::{
+    Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, ProbeInfo, Run, Settings, SiteInfo, SkippedImage,
+    Stage, Tool, UnitEntry,
+};
+pub use edit::{
+    Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
+};
+pub use files::{write_all, write_atomically};
+pub use policy::{ReportedFinding, ReportedPolicy, ReportedWarning};
+
+use crate::UnitId;
+use crate::describe::Status;
+use crate::policy::{Level, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of the schema that this crate writes, and the only one it reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything that an audit found.
+///
+/// Numbers must be finite: [`json`] refuses others. Make one with `Report { model, ..Report::default() }`, then
+/// [`finish`](Self::finish).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// What made the report.
+    pub tool: Tool,
+    /// Whether a policy of level `deny` is violated; set by [`finish`](Self::finish).
+    pub denied: bool,
+    /// The verdict in one line, as the terminal shows it last; set by [`finish`](Self::finish).
+    pub verdict: String,
+    /// The model.
+    pub model: ModelInfo,
+    /// The images that the units were shown.
+    pub probe: ProbeInfo,
+    /// What else the results depend on.
+    pub settings: Settings,
+    /// How often the model is right on a labelled probe.
+    pub accuracy: Option<ModelAccuracy>,
+    /// How many units there are of each kind; set by [`finish`](Self::finish).
+    pub counts: Counts,
+    /// One per policy, by name.
+    pub policies: Vec<ReportedPolicy>,
+    /// By policy, then unit.
+    pub findings: Vec<ReportedFinding>,
+    /// What the reader should know; by code, then what they are about.
+    pub warnings: Vec<ReportedWarning>,
+    /// What was done about the findings, and what that did.
+    pub edit: Option<EditReport>,
+    /// Audits during training, oldest first.
+    pub history: Vec<HistoryEntry>,
+    /// Every audited unit, by id.
+    pub units: Vec<UnitEntry>,
+    /// Date and timings: the only part that differs between equal runs, and the last.
+    pub run: Run,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            tool: Tool::default(),
+            denied: false,
+            verdict: String::new(),
+            model: ModelInfo::default(),
+            probe: ProbeInfo::default(),
+            settings: Settings::default(),
+            accuracy: None,
+            counts: Counts::default(),
+            policies: Vec::new(),
+            findings: Vec::new(),
+            warnings: Vec::new(),
+            edit: None,
+            history: Vec::new(),
+            units: Vec::new(),
+            run: Run::default(),
+        }
+    }
+}
+
+impl Report {
+    /// Sorts what has no order of its own, counts the units and states the verdict. Finishing twice changes nothing.
+    ///
+    /// Orders that mean something are kept: flagged and chosen units (strongest first), sweep, evaluations, exemplars,
+    /// history, stages.
+    #[must_use]
+    pub fn finish(mut self) -> Self {
+        self.probe.skipped.sort();
+        self.policies.sort_by(|a, b| a.name.cmp(&b.name));
+        self.findings.sort_by(|a, b| (&a.policy, &a.unit).cmp(&(&b.policy, &b.unit)));
+        self.warnings.sort();
+        self.units.sort_by(|a, b| a.id.cmp(&b.id));
+        for unit in &mut self.units {
+            if unit.picture.is_some() {
+                unit.picture = Some(picture::path(&unit.id));
+            }
+        }
+        if let Some(edit) = &mut self.edit {
+            edit.coupled.sort();
+            edit.not_zeroed.sort_by(|a, b| a.unit.cmp(&b.unit));
+        }
+        self.counts = Counts::of(&self.units);
+        let denied = self.violated(Level::Deny).next().is_some();
+        self.denied = denied;
+        self.verdict = self.verdict_line();
+        self
+    }
+
+    /// The violated policies of a level, by name.
+    pub fn violated(&self, level: Level) -> impl Iterator<Item = &ReportedPolicy> {
+        self.policies.iter().filter(move |p| p.level == level && p.verdict == Verdict::Violated)
+    }
+
+    /// The entry of a unit, in `O(log units)`; the report must be finished.
+    pub fn unit(&self, id: &UnitId) -> Option<&UnitEntry> {
+        self.units.binary_search_by(|u| u.id.cmp(id)).ok().and_then(|i| self.units.get(i))
+    }
+
+    /// The names of the policies that flag each unit, by name; policies of level `allow` flag nothing.
+    pub fn flagged_by(&self) -> BTreeMap<&UnitId, Vec<&str>> {
+        let mut by = BTreeMap::<&UnitId, Vec<&str>>::new();
+        for finding in self.findings.iter().filter(|f| f.level != Level::Allow) {
+            let policies = by.entry(&finding.unit).or_default();
+            if !policies.contains(&finding.policy.as_str()) {
+                policies.push(&finding.policy);
+            }
+        }
+        by
+    }
+
+    fn verdict_line(&self) -> String {
+        let violations = |level| {
+            let parts: Vec<String> = self
+                .violated(level)
+                .enumerate()
+                .map(|(i, p)| match (i, p.findings) {
+                    (0, 1) => format!("1 unit violates {}", p.name),
+                    (0, n) => format!("{n} units violate {}", p.name),
+                    (_, n) => format!("{n} {}", p.name),
+                })
+                .collect();
+            (!parts.is_empty()).then(|| parts.join(", "))
+        };
+        let zeroed = match self.edit.as_ref().map(|e| e.chosen.len()) {
+            None => String::new(),
+            Some(0) => "; none zeroed".to_string(),
+            Some(n) => format!("; {n} zeroed"),
+        };
+        match (violations(Level::Deny), violations(Level::Warn)) {
+            (Some(deny), Some(warn)) => format!("denied: {deny}; warned: {warn}{zeroed}"),
+            (Some(deny), None) => format!("denied: {deny}{zeroed}"),
+            (None, Some(warn)) => format!("warned: {warn}{zeroed}"),
+            (None, None) if self.policies.is_empty() => "not judged: there are no policies".to_string(),
+            (None, None) => format!(
+                "clean: {} units hold to {}{zeroed}",
+                self.counts.units,
+                plural(self.policies.len(), "policy", "policies")
+            ),
+        }
+    }
+}
+
+impl Counts {
+    fn of(units: &[UnitEntry]) -> Self {
+        let mut texts = BTreeMap::<&str, usize>::new();
+        let count = |status| units.iter().filter(|u| u.description.status == status).count();
+        for unit in units.iter().filter(|u| u.description.status == Status::Described) {
+            *texts.entry(&unit.description.text).or_default() += 1;
+        }
+        Self {
+            units: units.len(),
+            described: count(Status::Described),
+            abstained: count(Status::Abstained),
+            dead: count(Status::Dead),
+            distinct_descriptions: texts.len(),
+            sharing_a_description: texts.values().filter(|&&n| n > 1).sum(),
+        }
+    }
+}
+
+/// `1 unit`, `2 units`, `1,234 units`.
+fn plural(n: usize, one: &str, many: &str) -> String {
+    format!("{} {}", thousands(n as u64), if n == 1 { one } else { many })
+}
+
+/// `1,234,567`.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}

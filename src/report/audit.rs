@@ -1,0 +1,261 @@
+//! The parts of a report that say what was audited and what its units respond to.
+
+use crate::UnitId;
+use crate::describe::Description;
+use crate::evaluate::stats::Accuracy;
+use crate::exemplars::UnitExemplars;
+use crate::graph::{Site, SiteKind};
+use crate::probe::{Preprocess, Probe};
+use serde::{Deserialize, Serialize};
+
+/// What made the report. The default is this crate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// `tch-audit`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+impl Default for Tool {
+    fn default() -> Self {
+        Self { name: env!("CARGO_PKG_NAME").to_string(), version: env!("CARGO_PKG_VERSION").to_string() }
+    }
+}
+
+/// The model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Its file or what its owner calls it.
+    pub name: String,
+    /// Numbers in its parameters.
+    pub parameters: u64,
+    /// The audited sites, in order of execution.
+    pub sites: Vec<SiteInfo>,
+}
+
+/// One audited site.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SiteInfo {
+    /// Its name, see [`crate::graph`].
+    pub name: String,
+    /// `layer`, `raw` or `scope`, see [`SiteKind`].
+    pub kind: String,
+    /// How many units.
+    pub units: usize,
+    /// Rows of the activation map; 1 for vectors.
+    pub height: usize,
+    /// Columns of the activation map; 1 for vectors.
+    pub width: usize,
+}
+
+impl From<&Site> for SiteInfo {
+    fn from(site: &Site) -> Self {
+        let kind = match site.kind {
+            SiteKind::Layer => "layer",
+            SiteKind::Raw => "raw",
+            SiteKind::Scope => "scope",
+        };
+        let (height, width) = site.size;
+        Self { name: site.name.clone(), kind: kind.to_string(), units: site.units, height, width }
+    }
+}
+
+/// The images that the units were shown.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ProbeInfo {
+    /// How many were used.
+    pub images: usize,
+    /// The classes by number; empty without labels.
+    pub classes: Vec<String>,
+    /// Files that were left out, by path.
+    pub skipped: Vec<SkippedImage>,
+    /// How images become inputs.
+    pub preprocess: InputFormat,
+    /// A hash of the images as they were used, as text.
+    pub fingerprint: String,
+}
+
+/// A file that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct SkippedImage {
+    /// The file.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How images become inputs: pixels scaled to 0-1, then `(x - mean) / std` per channel.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct InputFormat {
+    /// 1 or 3.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Per channel.
+    pub mean: Vec<f32>,
+    /// Per channel.
+    pub std: Vec<f32>,
+}
+
+impl From<&Probe> for ProbeInfo {
+    fn from(probe: &Probe) -> Self {
+        let skipped =
+            |s: &crate::probe::Skipped| SkippedImage { path: s.path.display().to_string(), reason: s.reason.clone() };
+        Self {
+            images: probe.len(),
+            classes: probe.classes().to_vec(),
+            skipped: probe.skipped().iter().map(skipped).collect(),
+            preprocess: probe.preprocess().into(),
+            fingerprint: probe.fingerprint(),
+        }
+    }
+}
+
+impl From<&Preprocess> for InputFormat {
+    fn from(p: &Preprocess) -> Self {
+        let Preprocess { channels, height, width, mean, std } = p.clone();
+        Self { channels, height, width, mean, std }
+    }
+}
+
+/// What else the results depend on.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// Exemplars per unit.
+    pub k: usize,
+    /// Which quantile of a unit's activations is its level, 0 to 1.
+    pub quantile: f64,
+    /// Where all randomness starts.
+    pub seed: u64,
+    /// Which sites were asked for.
+    pub sites: Vec<String>,
+    /// [`Describer::fingerprint`](crate::describe::Describer::fingerprint).
+    pub describer: String,
+}
+
+/// How often the model is right on a labelled probe.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ModelAccuracy {
+    /// The counts.
+    pub accuracy: Accuracy,
+    /// What guessing reaches, 0 to 1.
+    pub chance: f64,
+    /// What is suspicious about it, as a sentence.
+    pub warning: Option<String>,
+}
+
+impl ModelAccuracy {
+    /// With a warning when the interval reaches down to about chance: the sign of wrong normalisation, size or class order.
+    pub fn new(accuracy: Accuracy, classes: usize) -> Self {
+        let chance = 1.0 / classes.max(1) as f64;
+        // 15 % for ten classes, 55 % for two.
+        let near = (1.5 * chance).min(chance + 0.1 * (1.0 - chance));
+        let warning = (classes > 1 && accuracy.total > 0 && accuracy.wilson().0 <= near).then(|| {
+            format!(
+                "The model is right on {:.1} % of the probe images, guessing on {:.1} %: check mean, standard \
+                 deviation, input size and the order of the classes. What the units respond to below is what they \
+                 respond to on such inputs.",
+                100.0 * accuracy.rate(),
+                100.0 * chance
+            )
+        });
+        Self { accuracy, chance, warning }
+    }
+}
+
+/// How many units there are of each kind. `units` is the denominator of the next three, `described` that of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// All audited units.
+    pub units: usize,
+    /// Of these, units with a description.
+    pub described: usize,
+    /// Of these, units about which the describer found nothing reliable.
+    pub abstained: usize,
+    /// Of these, units that never vary.
+    pub dead: usize,
+    /// Different descriptions.
+    pub distinct_descriptions: usize,
+    /// Described units whose words describe another unit as well.
+    pub sharing_a_description: usize,
+}
+
+/// One unit: its words, its range and what excites it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnitEntry {
+    /// Which unit.
+    pub id: UnitId,
+    /// Its description.
+    pub description: Description,
+    /// The activation above which a position counts as a response.
+    pub level: f32,
+    /// The smallest activation.
+    pub minimum: f32,
+    /// The largest activation.
+    pub maximum: f32,
+    /// Whether it never varies.
+    pub dead: bool,
+    /// The images that excite it most, strongest first.
+    pub exemplars: Vec<ExemplarEntry>,
+    /// The picture of its exemplars, relative to the report; see [`picture`](super::picture).
+    pub picture: Option<String>,
+}
+
+/// One image that excites a unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExemplarEntry {
+    /// The image's number in the probe.
+    pub image: usize,
+    /// Its name, usually its path in the probe folder.
+    pub name: String,
+    /// The largest activation on it.
+    pub activation: f32,
+}
+
+impl UnitEntry {
+    /// An entry without a picture; `name` gives the names of probe images.
+    pub fn new(unit: &UnitExemplars, description: Description, name: impl Fn(usize) -> String) -> Self {
+        let exemplar = |e: &crate::exemplars::Exemplar| ExemplarEntry {
+            image: e.image,
+            name: name(e.image),
+            activation: e.activation,
+        };
+        Self {
+            id: unit.id.clone(),
+            description,
+            level: unit.level,
+            minimum: unit.minimum,
+            maximum: unit.maximum,
+            dead: unit.dead,
+            exemplars: unit.top.iter().map(exemplar).collect(),
+            picture: None,
+        }
+    }
+
+    /// The same entry, with a picture (which [`write_all`](super::write_all) then asks for).
+    #[must_use]
+    pub fn with_picture(self) -> Self {
+        Self { picture: Some(super::picture::path(&self.id)), ..self }
+    }
+}
+
+/// Date and timings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Run {
+    /// When the run began, in words or RFC 3339; empty when not recorded.
+    pub date: String,
+    /// What took how long, in order.
+    pub stages: Vec<Stage>,
+}
+
+/// One stage of a run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stage {
+    /// `observe`, `describe`, …
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+}

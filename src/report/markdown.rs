@@ -1,0 +1,267 @@
+//! `report.md`: the verdict first, then findings with their pictures, what the edit did, and everything else briefly.
+//!
+//! Leaves out [`Report::run`], so that equal runs give equal files.
+
+use super::escape::{code, markdown as text};
+use super::tables::{self, Table};
+use super::{Report, ReportedFinding, ReportedPolicy, UnitEntry, picture, plural, thousands};
+use crate::describe::Status;
+use crate::policy::{Level, Verdict};
+use std::io::{self, Write};
+
+/// Writes the report as Markdown (CommonMark with tables).
+///
+/// # Errors
+/// What `out` returns.
+pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    head(report, out)?;
+    policies(report, out)?;
+    findings(report, out)?;
+    edit(report, out)?;
+    history(report, out)?;
+    other_units(report, out)?;
+    made_with(report, out)
+}
+
+fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "# Audit of {}\n", code(&report.model.name))?;
+    let (word, rest) = report.verdict.split_once(':').unwrap_or((&report.verdict, ""));
+    let stop = if rest.is_empty() { "." } else { ":" };
+    writeln!(out, "**{}{stop}**{}\n", capitalised(&text(word)), text(rest))?;
+    if let Some(warning) = report.accuracy.as_ref().and_then(|a| a.warning.as_ref()) {
+        writeln!(out, "> **Warning.** {}\n", text(warning))?;
+    }
+
+    let (model, probe, counts) = (&report.model, &report.probe, &report.counts);
+    let parameters = thousands(model.parameters);
+    writeln!(out, "| | |\n|---|---|")?;
+    writeln!(out, "| model | {parameters} parameters, {} audited |", plural(model.sites.len(), "site", "sites"))?;
+    let mut images = format!(
+        "{} of {} x {} pixels",
+        plural(probe.images, "image", "images"),
+        probe.preprocess.height,
+        probe.preprocess.width
+    );
+    if !probe.classes.is_empty() {
+        images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
+    }
+    if !probe.skipped.is_empty() {
+        images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
+    }
+    writeln!(out, "| probe | {images} |")?;
+    if let Some(a) = &report.accuracy {
+        let questions = thousands(a.accuracy.total);
+        writeln!(out, "| accuracy | {} on {questions} images (chance: {:.1} %) |", a.accuracy, 100.0 * a.chance)?;
+    }
+    let share = |n: usize| if counts.units == 0 { 0.0 } else { 100.0 * n as f64 / counts.units as f64 };
+    writeln!(
+        out,
+        "| units | {}: {} described ({:.0} %), {} abstained ({:.0} %), {} dead ({:.0} %) |",
+        thousands(counts.units as u64),
+        counts.described,
+        share(counts.described),
+        counts.abstained,
+        share(counts.abstained),
+        counts.dead,
+        share(counts.dead),
+    )?;
+    writeln!(
+        out,
+        "| descriptions | {} different ones; {} of {} described units share theirs with another unit |\n",
+        counts.distinct_descriptions, counts.sharing_a_description, counts.described
+    )
+}
+
+fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if !report.policies.is_empty() {
+        writeln!(out, "## Policies\n")?;
+        writeln!(out, "| policy | level | verdict | findings | tolerated | units in scope | action | why |")?;
+        writeln!(out, "|---|---|---|--:|--:|--:|---|---|")?;
+        for p in &report.policies {
+            let verdict =
+                if p.verdict == Verdict::Violated { "**violated**".to_string() } else { p.verdict.to_string() };
+            let limit = if p.level == Level::Allow { "any".to_string() } else { p.limit.to_string() };
+            writeln!(
+                out,
+                "| {} | {} | {verdict} | {} | {limit} | {} | {} | {} |",
+                code(&p.name),
+                p.level,
+                p.findings,
+                p.units,
+                p.action,
+                text(&p.reason)
+            )?;
+        }
+        writeln!(out)?;
+    }
+    if !report.warnings.is_empty() {
+        writeln!(out, "## Warnings\n")?;
+        for w in &report.warnings {
+            let place = w.location.as_ref().map_or(String::new(), |l| format!(" ({})", code(l)));
+            writeln!(out, "- {} {}: {}{place}", code(&w.code), code(&w.about), text(&w.message))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn findings(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let of = |p: &ReportedPolicy| report.findings.iter().filter(|f| f.policy == p.name).collect::<Vec<_>>();
+    let with_findings: Vec<_> = report.policies.iter().map(|p| (p, of(p))).filter(|(_, f)| !f.is_empty()).collect();
+    if with_findings.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "## Findings\n")?;
+    writeln!(
+        out,
+        "Pictures show the probe images that excite a unit most, strongest first; the region that it responds"
+    )?;
+    writeln!(out, "to is outlined and bright.\n")?;
+    for (policy, findings) in with_findings {
+        let units = plural(findings.len(), "unit", "units");
+        writeln!(
+            out,
+            "### {}: {units} ({}, {})\n\n{}\n",
+            code(&policy.name),
+            policy.level,
+            policy.verdict,
+            text(&policy.reason)
+        )?;
+        for finding in findings {
+            write_finding(report, finding, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_finding(report: &Report, finding: &ReportedFinding, out: &mut dyn Write) -> io::Result<()> {
+    let unit = report.unit(&finding.unit);
+    let description = unit.map_or(String::new(), |u| format!(": {}", words(u)));
+    let zeroed =
+        report.edit.as_ref().is_some_and(|e| e.coupled.contains(&finding.unit) || e.chosen.contains(&finding.unit));
+    let zeroed = if zeroed { " (zeroed)" } else { "" };
+    writeln!(out, "#### {}{description}{zeroed}\n", code(&finding.unit.to_string()))?;
+    if let Some(unit) = unit
+        && unit.picture.is_some()
+    {
+        writeln!(out, "![exemplars of {}]({})\n", text(&unit.id.to_string()), picture::path(&unit.id))?;
+    }
+    let because = finding.because.iter().map(|b| text(b)).collect::<Vec<_>>().join("; ");
+    writeln!(out, "{}. Policy: {}.\n", capitalised(&because), code(&finding.location))
+}
+
+fn edit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let Some(edit) = &report.edit else { return Ok(()) };
+    let (chosen, flagged) = (edit.chosen.len(), edit.flagged.len());
+    writeln!(out, "## What the edit did\n")?;
+    write!(out, "Set to zero: {chosen} of {}", plural(flagged, "flagged unit", "flagged units"))?;
+    let with_them = edit.coupled.iter().filter(|c| !edit.chosen.contains(c)).count();
+    if with_them > 0 {
+        write!(out, "; {} of other sites went with them", plural(with_them, "unit", "units"))?;
+    }
+    writeln!(out, ". {}\n", text(&edit.verification))?;
+    let sentences = edit.sentences();
+    if !sentences.is_empty() {
+        writeln!(out, "{}\n", sentences.iter().map(|s| text(s)).collect::<Vec<_>>().join(" "))?;
+    }
+    if !edit.evaluations.is_empty() {
+        let total = edit.evaluations.iter().map(|e| e.before.total).max().unwrap_or(0);
+        writeln!(
+            out,
+            "Test data, up to {} images each; 95 % Wilson intervals; p is McNemar's exact test against \"before\".\n",
+            thousands(total)
+        )?;
+        table(&tables::evaluations(edit, true), out)?;
+    }
+    if !edit.sweep.is_empty() {
+        writeln!(out, "How many units to zero was chosen on validation data:\n")?;
+        table(&tables::sweep(edit), out)?;
+    }
+    let list = |units: &[crate::UnitId]| units.iter().map(|u| code(&u.to_string())).collect::<Vec<_>>().join(", ");
+    if chosen > 0 {
+        writeln!(out, "Zeroed, in this order: {}.\n", list(&edit.chosen))?;
+    }
+    if with_them > 0 {
+        let others: Vec<_> = edit.coupled.iter().filter(|c| !edit.chosen.contains(c)).cloned().collect();
+        writeln!(out, "Zero with them: {}.\n", list(&others))?;
+    }
+    if !edit.not_zeroed.is_empty() {
+        writeln!(out, "Not zeroed:\n")?;
+        for n in &edit.not_zeroed {
+            writeln!(out, "- {}: {}", code(&n.unit.to_string()), text(&n.reason))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn history(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    if report.history.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "## During training\n\nChanged: units whose description is not that of the audit before.\n")?;
+    table(&tables::history(report), out)
+}
+
+fn other_units(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let flagged = report.flagged_by();
+    let rest: Vec<&UnitEntry> = report
+        .units
+        .iter()
+        .filter(|u| u.description.status == Status::Described && !flagged.contains_key(&u.id))
+        .collect();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "## {} described units\n", if flagged.is_empty() { "The" } else { "The other" })?;
+    writeln!(out, "Score: nats by which the words fit better than chance. Effect: standard deviations by which the")?;
+    writeln!(out, "concept moves the unit. Abstained and dead units are in `neurons.csv`.\n")?;
+    writeln!(out, "| unit | description | score | effect | AUC | |\n|---|---|--:|--:|--:|---|")?;
+    for unit in rest {
+        let d = &unit.description;
+        let evidence = d.evidence.first().map_or("| ".to_string(), |e| {
+            format!("{:+.2} | {:.2} [{:.2}, {:.2}]", e.effect, e.auc, e.auc_low, e.auc_high)
+        });
+        let link = unit.picture.as_ref().map_or(String::new(), |_| format!("[exemplars]({})", picture::path(&unit.id)));
+        writeln!(out, "| {} | {} | {:.2} | {evidence} | {link} |", code(&unit.id.to_string()), words(unit), d.score)?;
+    }
+    writeln!(out)
+}
+
+fn made_with(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let (tool, s, probe) = (&report.tool, &report.settings, &report.probe);
+    writeln!(out, "## How this was made\n")?;
+    writeln!(out, "- {} {}, seed {}", text(&tool.name), text(&tool.version), s.seed)?;
+    writeln!(out, "- {} exemplars per unit; a response is what exceeds the {} quantile", s.k, s.quantile)?;
+    writeln!(
+        out,
+        "- inputs: {} channels, mean {:?}, standard deviation {:?}",
+        probe.preprocess.channels, probe.preprocess.mean, probe.preprocess.std
+    )?;
+    writeln!(out, "- describer: {}", code(&s.describer))?;
+    writeln!(out, "- probe: {}", code(&probe.fingerprint))?;
+    for skipped in &probe.skipped {
+        writeln!(out, "- left out: {}: {}", code(&skipped.path), text(&skipped.reason))?;
+    }
+    Ok(())
+}
+
+fn table(rows: &Table, out: &mut dyn Write) -> io::Result<()> {
+    let Some((head, rest)) = rows.split_first() else { return Ok(()) };
+    let line = |row: &[String]| row.iter().map(|c| format!(" {} |", text(c))).collect::<String>();
+    writeln!(out, "|{}\n|---|{}", line(head), "--:|".repeat(head.len().saturating_sub(1)))?;
+    for row in rest {
+        writeln!(out, "|{}", line(row))?;
+    }
+    writeln!(out)
+}
+
+fn words(unit: &UnitEntry) -> String {
+    let words = text(&unit.description.text);
+    if words.is_empty() { "(no words)".to_string() } else { words }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
+}

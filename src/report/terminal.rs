@@ -1,0 +1,217 @@
+//! The summary for whoever is waiting: what was audited, findings, policies, what the edit did, and the verdict last.
+
+mod columns;
+
+use super::escape::line;
+use super::{Report, ReportedFinding, plural, tables, thousands};
+use crate::policy::{Level, Verdict};
+use columns::{Align, Cell, Columns, Paint};
+use std::io::{self, Write};
+
+/// How much a terminal can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether colours are welcome.
+    pub color: bool,
+    /// Characters per line; findings are shortened to it.
+    pub width: usize,
+}
+
+impl Default for Style {
+    /// No colour, 100 characters.
+    fn default() -> Self {
+        Self { color: false, width: 100 }
+    }
+}
+
+/// Findings shown per policy; the rest is counted.
+const SHOWN: usize = 12;
+
+/// [`write_styled`] in the default style.
+///
+/// # Errors
+/// What `out` returns.
+pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    write_styled(report, Style::default(), out)
+}
+
+/// Writes the summary; its last line is [`Report::verdict`].
+///
+/// # Errors
+/// What `out` returns.
+pub fn write_styled(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    facts(report, style, out)?;
+    findings(report, style, out)?;
+    policies(report, style, out)?;
+    warnings(report, style, out)?;
+    edit(report, style, out)?;
+    if report.history.len() > 1 {
+        heading("during training", style, out)?;
+        plain_table(tables::history(report), style, out)?;
+    }
+    let paint = match (report.denied, report.violated(Level::Warn).next().is_some(), report.policies.is_empty()) {
+        (true, _, _) => Paint::Red,
+        (false, true, _) | (_, _, true) => Paint::Yellow,
+        _ => Paint::Green,
+    };
+    let (word, rest) = report.verdict.split_once(':').unwrap_or((&report.verdict, ""));
+    let colon = if rest.is_empty() { "" } else { ":" };
+    writeln!(out, "\n{}{}", paint.bold(&format!("{}{colon}", line(word)), style.color), line(rest))
+}
+
+fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let (model, probe, counts) = (&report.model, &report.probe, &report.counts);
+    let mut fact = |name: &str, text: String| {
+        writeln!(out, "{}{}", Paint::Dim.on(&format!("{name:<10}"), style.color), line(&text))
+    };
+    fact(
+        "model",
+        format!(
+            "{}, {} parameters, {}",
+            model.name,
+            thousands(model.parameters),
+            plural(model.sites.len(), "site", "sites")
+        ),
+    )?;
+    let mut images = plural(probe.images, "image", "images");
+    if !probe.classes.is_empty() {
+        images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
+    }
+    if !probe.skipped.is_empty() {
+        images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
+    }
+    fact("probe", images)?;
+    if let Some(a) = &report.accuracy {
+        fact(
+            "accuracy",
+            format!("{} on {} images, chance {:.1} %", a.accuracy, thousands(a.accuracy.total), 100.0 * a.chance),
+        )?;
+    }
+    fact(
+        "units",
+        format!(
+            "{}: {} described in {}, {} abstained, {} dead",
+            thousands(counts.units as u64),
+            counts.described,
+            plural(counts.distinct_descriptions, "way", "ways"),
+            counts.abstained,
+            counts.dead
+        ),
+    )?;
+    let seconds: f64 = report.run.stages.iter().map(|s| s.seconds).sum();
+    if seconds > 0.0 {
+        fact("time", format!("{seconds:.1} s"))?;
+    }
+    if let Some(warning) = report.accuracy.as_ref().and_then(|a| a.warning.as_ref()) {
+        writeln!(out, "\n{}", Paint::Yellow.bold("warning:", style.color))?;
+        columns::write_wrapped(&line(warning), 2, style.width, out)?;
+    }
+    Ok(())
+}
+
+fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let shown: Vec<&ReportedFinding> = report.findings.iter().filter(|f| f.level != Level::Allow).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    heading("findings", style, out)?;
+    let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
+    let mut hidden = Vec::new();
+    for policy in &report.policies {
+        let of_policy: Vec<_> = shown.iter().filter(|f| f.policy == policy.name).collect();
+        for finding in of_policy.iter().take(SHOWN) {
+            let unit = report.unit(&finding.unit);
+            columns.row(vec![
+                Cell::painted(finding.level.to_string(), level_paint(finding.level)),
+                Cell::plain(line(&finding.policy)),
+                Cell::painted(line(&finding.unit.to_string()), Paint::Bold),
+                Cell::plain(unit.map_or(String::new(), |u| line(&u.description.text))),
+                Cell::painted(line(&finding.because.join("; ")), Paint::Dim),
+            ]);
+        }
+        if let Some(more) = of_policy.len().checked_sub(SHOWN).filter(|&n| n > 0) {
+            hidden.push(format!("... and {} of {}", plural(more, "more unit", "more units"), line(&policy.name)));
+        }
+    }
+    columns.write(style, out)?;
+    for text in hidden {
+        writeln!(out, "  {}", Paint::Dim.on(&text, style.color))?;
+    }
+    Ok(())
+}
+
+fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if report.policies.is_empty() {
+        return Ok(());
+    }
+    heading("policies", style, out)?;
+    let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Right, Align::Left, Align::Left]);
+    for p in &report.policies {
+        let paint = match (p.verdict, p.level) {
+            (Verdict::Violated, level) => level_paint(level),
+            (Verdict::Clean, _) => Paint::Green,
+            (Verdict::Tolerated, _) => Paint::Plain,
+        };
+        let limit = if p.level == Level::Allow { String::new() } else { format!(", {} tolerated", p.limit) };
+        columns.row(vec![
+            Cell::painted(p.verdict.to_string(), paint),
+            Cell::plain(p.level.to_string()),
+            Cell::painted(line(&p.name), Paint::Bold),
+            Cell::plain(p.findings.to_string()),
+            Cell::plain(format!("of {} in scope{limit}", plural(p.units, "unit", "units"))),
+            Cell::painted(line(&p.reason), Paint::Dim),
+        ]);
+    }
+    columns.write(style, out)
+}
+
+fn warnings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if !report.warnings.is_empty() {
+        writeln!(out)?;
+    }
+    for w in &report.warnings {
+        let label = Paint::Yellow.bold(&format!("warning[{}]:", line(&w.code)), style.color);
+        let place = w.location.as_ref().map_or(String::new(), |l| format!(" [{}]", line(l)));
+        writeln!(out, "{label} {}: {}{}", line(&w.about), line(&w.message), Paint::Dim.on(&place, style.color))?;
+    }
+    Ok(())
+}
+
+fn edit(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let Some(edit) = &report.edit else { return Ok(()) };
+    let flagged = plural(edit.flagged.len(), "flagged unit", "flagged units");
+    heading(&format!("edit: {} of {flagged} zeroed", edit.chosen.len()), style, out)?;
+    plain_table(tables::evaluations(edit, false), style, out)?;
+    let sentences = edit.sentences();
+    if !sentences.is_empty() {
+        writeln!(out)?;
+    }
+    for sentence in sentences {
+        columns::write_wrapped(&line(&sentence), 2, style.width, out)?;
+    }
+    for n in &edit.not_zeroed {
+        writeln!(out, "  {} not zeroed: {}", line(&n.unit.to_string()), line(&n.reason))?;
+    }
+    Ok(())
+}
+
+fn plain_table(table: tables::Table, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let mut columns = Columns::new(&[]);
+    for (i, row) in table.into_iter().enumerate() {
+        let paint = if i == 0 { Paint::Dim } else { Paint::Plain };
+        columns.row(row.into_iter().map(|c| Cell::painted(line(&c), paint)).collect());
+    }
+    columns.write(Style { width: usize::MAX, ..style }, out)
+}
+
+fn heading(text: &str, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\n{}", Paint::Bold.on(text, style.color))
+}
+
+fn level_paint(level: Level) -> Paint {
+    match level {
+        Level::Deny => Paint::Red,
+        Level::Warn => Paint::Yellow,
+        Level::Allow => Paint::Plain,
+    }
+}

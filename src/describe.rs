@@ -1,5 +1,7 @@
 //! What a unit responds to, in words, with the evidence.
 
+pub mod concepts;
+
 use crate::exemplars::UnitExemplars;
 use crate::{Result, UnitId};
 use serde::{Deserialize, Serialize};

@@ -59,8 +59,11 @@ impl Plan {
                     format!("0 to {}", site.units.saturating_sub(1)),
                 ));
             }
-            coupled::zero(graph, site, id.unit, &mut group)
-                .map_err(|reason| Error::Refused { action: "zero", unit: id.to_string(), reason })?;
+            coupled::zero(graph, site, id.unit, &mut group).map_err(|reason| Error::Refused {
+                action: "zero",
+                unit: id.to_string(),
+                reason,
+            })?;
         }
         let mut coupled: BTreeSet<UnitId> = units.iter().cloned().collect();
         let mut at_value: BTreeMap<usize, Vec<usize>> = BTreeMap::new();

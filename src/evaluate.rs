@@ -30,7 +30,11 @@ impl Evaluation {
         for (which, probe) in [("validation", &validation), ("test", &test)] {
             if probe.is_empty() || probe.labels().is_none() {
                 let received = if probe.is_empty() { "no image" } else { "images without labels" };
-                return Err(Error::invalid(format!("{which} images of evaluation `{name}`"), received, "labelled images"));
+                return Err(Error::invalid(
+                    format!("{which} images of evaluation `{name}`"),
+                    received,
+                    "labelled images",
+                ));
             }
         }
         Ok(Self { name, validation, test })

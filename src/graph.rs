@@ -90,12 +90,14 @@ pub(crate) enum Origin {
 impl Op {
     /// The values that the operator reads, parameters included.
     pub fn reads(&self) -> impl Iterator<Item = ValueId> + '_ {
-        self.inputs.iter().flat_map(|operand| match operand {
-            Operand::Value(v) => std::slice::from_ref(v),
-            Operand::Values(vs) => vs.as_slice(),
-            _ => &[],
-        })
-        .copied()
+        self.inputs
+            .iter()
+            .flat_map(|operand| match operand {
+                Operand::Value(v) => std::slice::from_ref(v),
+                Operand::Values(vs) => vs.as_slice(),
+                _ => &[],
+            })
+            .copied()
     }
 }
 

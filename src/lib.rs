@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations)]
 
+pub mod audit;
+pub mod auditor;
 pub mod describe;
 pub mod edit;
 mod error;

@@ -263,6 +263,14 @@ impl Policies {
         Loader::new().load(file)
     }
 
+    /// [`Loader::shipped`], without a list of known concepts.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shipped() -> Result<Self> {
+        Loader::new().shipped()
+    }
+
     /// [`Loader::parse`] with any concept's name.
     ///
     /// # Errors

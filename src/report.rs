@@ -14,6 +14,7 @@
 //! Text from outside (file names, class names, descriptions, reasons) is kept as it is in the report and escaped by each
 //! renderer for its format.
 
+mod assemble;
 mod audit;
 pub mod csv;
 mod edit;
@@ -26,6 +27,7 @@ mod policy;
 mod tables;
 pub mod terminal;
 
+pub use assemble::check_writable;
 pub use audit::{
     Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, ProbeInfo, Run, Settings, SiteInfo, SkippedImage,
     Stage, Tool, UnitEntry,

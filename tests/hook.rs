@@ -32,7 +32,7 @@ fn every_operator_of_a_resnet18_is_seen_with_its_parameters() {
     let named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
     let (mut known, mut seen, mut ops) = (Vec::new(), std::collections::BTreeSet::new(), 0);
     let numbers = std::cell::RefCell::new(Vec::new());
-    hook::observe(
+    let _ = hook::observe(
         &named,
         |n| numbers.borrow_mut().extend_from_slice(n),
         |e| {
@@ -270,7 +270,7 @@ fn sites_are_found_again_in_five_passes_with_gradients_in_between() {
                     eprintln!("{path:?}: rewritten by the JIT, and said so");
                     break;
                 }
-                output.unwrap_or_else(|e| panic!("{path:?} pass {pass}: {e}"));
+                let _ = output.unwrap_or_else(|e| panic!("{path:?} pass {pass}: {e}"));
                 match &first {
                     None => first = Some(read),
                     Some(first) => assert!(*first == read, "{path:?} pass {pass}: a site has another value"),

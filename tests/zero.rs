@@ -28,7 +28,8 @@ fn same(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> bool {
 fn zeroing_equals_masking_the_whole_group_on_every_golden_network_or_is_refused() {
     let Some(root) = golden("pruning") else { return };
     let (mut exact, mut refused) = (0, BTreeMap::<String, usize>::new());
-    let mut folders: Vec<_> = std::fs::read_dir(root).unwrap().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    let mut folders: Vec<_> =
+        std::fs::read_dir(root).unwrap().flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
     folders.sort();
     for folder in folders {
         for file in ["scripted.pt", "traced.pt"] {
@@ -74,7 +75,15 @@ fn a_residual_stream_is_zeroed_as_a_group_and_the_plan_lists_it() {
     let sites: Vec<&str> = plan.coupled.iter().map(|u| u.site.as_str()).filter(|s| !s.contains("@raw")).collect();
     assert_eq!(
         sites,
-        ["layer3", "layer3.0", "layer3.0.conv2", "layer3.0.downsample", "layer3.0.downsample.0", "layer3.1", "layer3.1.conv2"]
+        [
+            "layer3",
+            "layer3.0",
+            "layer3.0.conv2",
+            "layer3.0.downsample",
+            "layer3.0.downsample.0",
+            "layer3.1",
+            "layer3.1.conv2"
+        ]
     );
     let before = model.forward(&x).unwrap();
     let applied = plan.apply(&model, &graph, &x).unwrap();
@@ -108,7 +117,8 @@ fn randomise_statistics(vs: &nn::VarStore) {
 #[test]
 fn a_sigmoid_unit_is_zeroed_by_those_that_read_it() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let (a, b) = (nn::linear(vs.root() / "a", 6, 8, Default::default()), nn::linear(vs.root() / "b", 8, 3, Default::default()));
+    let (a, b) =
+        (nn::linear(vs.root() / "a", 6, 8, Default::default()), nn::linear(vs.root() / "b", 8, 3, Default::default()));
     let net = nn::func(move |x| b.forward(&a.forward(x).sigmoid()));
     let model = Model::new(&vs, &net);
     let x = noise(&[4, 6]);
@@ -121,7 +131,8 @@ fn a_sigmoid_unit_is_zeroed_by_those_that_read_it() {
 #[test]
 fn outputs_and_unknown_units_are_refused_by_name() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let (a, b) = (nn::linear(vs.root() / "a", 6, 8, Default::default()), nn::linear(vs.root() / "b", 8, 3, Default::default()));
+    let (a, b) =
+        (nn::linear(vs.root() / "a", 6, 8, Default::default()), nn::linear(vs.root() / "b", 8, 3, Default::default()));
     let net = nn::func(move |x| b.forward(&a.forward(x).relu()));
     let model = Model::new(&vs, &net);
     let graph = Graph::trace(&model, &noise(&[4, 6])).unwrap();
@@ -134,8 +145,10 @@ fn outputs_and_unknown_units_are_refused_by_name() {
 #[test]
 fn a_layer_used_twice_loses_the_unit_in_both_uses() {
     let vs = nn::VarStore::new(Device::Cpu);
-    let (fc, out) =
-        (nn::linear(vs.root() / "fc", 5, 5, Default::default()), nn::linear(vs.root() / "out", 5, 2, Default::default()));
+    let (fc, out) = (
+        nn::linear(vs.root() / "fc", 5, 5, Default::default()),
+        nn::linear(vs.root() / "out", 5, 2, Default::default()),
+    );
     let net = nn::func(move |x| out.forward(&fc.forward(&fc.forward(x).relu()).relu()));
     let model = Model::new(&vs, &net);
     let x = noise(&[4, 5]);
@@ -204,7 +217,9 @@ fn every_residual_unit_of_a_published_torchscript_network_can_be_zeroed() {
         let model = Model::load(models.join(file)).unwrap();
         let x = noise(&[2, 3, 32, 32]);
         let graph = Graph::trace(&model, &x).unwrap();
-        for (site, unit) in [("conv1", 3), ("layer1", 3), ("layer2.0.conv1", 9), ("layer1.2.conv2", 0), ("layer3.2", 60)] {
+        for (site, unit) in
+            [("conv1", 3), ("layer1", 3), ("layer2.0.conv1", 9), ("layer1.2.conv2", 0), ("layer3.2", 60)]
+        {
             let plan = Plan::zero(&graph, &[UnitId::new(site, unit)]);
             let plan = match plan {
                 Ok(plan) => plan,

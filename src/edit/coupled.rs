@@ -209,7 +209,9 @@ impl Walk<'_> {
                 continue; // a view of the weight
             }
             let input = graph.data_inputs(other).next().ok_or("a layer reads nothing")?;
-            if graph.values[input].shape.len() != graph.values[first(&graph.data_inputs(index).collect::<Vec<_>>())?].shape.len() {
+            if graph.values[input].shape.len()
+                != graph.values[first(&graph.data_inputs(index).collect::<Vec<_>>())?].shape.len()
+            {
                 return Err("a layer that reads it is also used on tensors of another rank".to_string());
             }
             if self.group.silent.insert((input, dimension, channel)) {
@@ -302,7 +304,8 @@ fn keeps_channels(graph: &Graph, op: &Op, output: ValueId, dimension: i64) -> bo
     match op.name.as_str() {
         name if name.contains("pool") || name.starts_with("upsample") => per_channel,
         "mean" | "sum" | "amax" => {
-            per_channel && op.inputs.iter().any(|o| matches!(o, Operand::Ints(d) if d.iter().all(|d| *d >= 2 || *d < 0)))
+            per_channel
+                && op.inputs.iter().any(|o| matches!(o, Operand::Ints(d) if d.iter().all(|d| *d >= 2 || *d < 0)))
         }
         "dropout" | "feature_dropout" | "alias" | "clone" | "contiguous" | "detach" => from == to,
         "flatten" | "view" | "reshape" | "unsafe_view" | "squeeze" => {
@@ -320,7 +323,8 @@ fn is_transposed_convolution(op: &Op) -> bool {
 /// The dimension of the parameter that counts a layer's outputs. linear(x, W) has them in rows, addmm(b, x, W) in columns;
 /// `transposed` when W is a transposed view of the parameter.
 fn outputs_dimension(op: &Op, transposed: bool) -> i64 {
-    let in_rows = if op.name == "linear" { (op.aten == "aten::linear") != transposed } else { !is_transposed_convolution(op) };
+    let in_rows =
+        if op.name == "linear" { (op.aten == "aten::linear") != transposed } else { !is_transposed_convolution(op) };
     i64::from(!in_rows)
 }
 

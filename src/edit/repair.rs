@@ -103,7 +103,11 @@ impl LastLayer {
                 .map(|t| t.detach().to_kind(Kind::Float).copy())
                 .ok_or_else(|| Error::unknown("parameter", name, valid))
         };
-        Ok(Refit { weight: read(&self.weight)?, bias: self.bias.as_deref().map(read).transpose()?, pull: f64::INFINITY })
+        Ok(Refit {
+            weight: read(&self.weight)?,
+            bias: self.bias.as_deref().map(read).transpose()?,
+            pull: f64::INFINITY,
+        })
     }
 
     /// Fits the layer to `features` and `labels`, both of the same clean images, starting from and pulled towards its

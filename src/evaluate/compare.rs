@@ -121,8 +121,7 @@ impl Variant {
         layer: Option<&LastLayer>,
         pull: Option<f64>,
     ) -> Result<Self> {
-        let plain =
-            evaluations.iter().map(|e| correct(model, graph, masks, &e.test)).collect::<Result<Vec<_>>>()?;
+        let plain = evaluations.iter().map(|e| correct(model, graph, masks, &e.test)).collect::<Result<Vec<_>>>()?;
         let Some(layer) = layer else { return Ok(Self { plain, refitted: Vec::new(), refit: None }) };
         let features = layer.features(model, graph, masks, &clean.validation)?;
         let truth = labels(&clean.validation)?;
@@ -154,8 +153,7 @@ fn draw_like(graph: &Graph, units: &[UnitId], seed: u64) -> Result<Option<Vec<Un
     let mut drawn = Vec::new();
     for (site, count) in wanted {
         let all = graph.site(site)?.units;
-        let mut pool: Vec<UnitId> =
-            (0..all).map(|u| UnitId::new(site, u)).filter(|id| !taken.contains(id)).collect();
+        let mut pool: Vec<UnitId> = (0..all).map(|u| UnitId::new(site, u)).filter(|id| !taken.contains(id)).collect();
         rng.shuffle(&mut pool);
         let mut found = 0;
         for id in pool {

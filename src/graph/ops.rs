@@ -73,7 +73,10 @@ pub(crate) fn zero_within(canonical: &str, numbers: &[f64]) -> bool {
 pub(crate) fn is_elementwise(canonical: &str) -> bool {
     is_activation(canonical)
         || is_normalisation(canonical)
-        || matches!(canonical, "add" | "sub" | "mul" | "div" | "cat" | "dropout" | "feature_dropout" | "alias" | "clone")
+        || matches!(
+            canonical,
+            "add" | "sub" | "mul" | "div" | "cat" | "dropout" | "feature_dropout" | "alias" | "clone"
+        )
 }
 
 /// Views and copies of a parameter that are still that parameter: `(is one, transposes)`.

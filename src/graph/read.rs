@@ -146,7 +146,11 @@ enum At {
     /// Not started.
     Before,
     /// The next step is `step`; the value to follow is the tensor `number`; `skip` operators are still to be passed over.
-    On { step: usize, number: u64, skip: usize },
+    On {
+        step: usize,
+        number: u64,
+        skip: usize,
+    },
     Arrived,
 }
 
@@ -190,7 +194,9 @@ impl<'r> Follower<'r> {
             let before = walk.at;
             walk.at = match before {
                 At::Before if starts() && due() => walk.next(0, output),
-                At::On { step, number, skip } if inputs.contains(&number) && name == walk.route.steps[step].operator => {
+                At::On { step, number, skip }
+                    if inputs.contains(&number) && name == walk.route.steps[step].operator =>
+                {
                     match skip.checked_sub(1) {
                         Some(skip) => At::On { step, number, skip },
                         None => walk.next(step + 1, output),

@@ -44,11 +44,9 @@ pub(super) fn outputs(graph: &Graph, paths: &[Option<String>]) -> BTreeMap<Strin
         .into_iter()
         .filter_map(|scope| {
             let inside = |op: usize| paths[op].as_deref().is_some_and(|p| is_within(p, &scope));
-            let leaving = (0..graph.ops.len()).filter(|&op| inside(op)).flat_map(|op| graph.ops[op].outputs.clone());
-            leaving
-                .filter(|&v| Some(v) == graph.output || graph.consumers(v).any(|op| !inside(op)))
-                .last()
-                .map(|v| (scope.clone(), v))
+            let made = (0..graph.ops.len()).rev().filter(|&op| inside(op)).flat_map(|op| graph.ops[op].outputs.clone());
+            let mut leaving = made.filter(|&v| Some(v) == graph.output || graph.consumers(v).any(|op| !inside(op)));
+            leaving.next().map(|v| (scope.clone(), v))
         })
         .collect()
 }

@@ -139,8 +139,7 @@ impl Graph {
     }
 
     fn unknown_site(&self, name: &str) -> Error {
-        let uses: Vec<&str> =
-            self.sites.iter().map(|s| s.name.as_str()).filter(|n| is_use_of(n, name)).collect();
+        let uses: Vec<&str> = self.sites.iter().map(|s| s.name.as_str()).filter(|n| is_use_of(n, name)).collect();
         if uses.is_empty() {
             Error::unknown("site", name, self.sites.iter().map(|s| s.name.as_str()))
         } else {
@@ -242,7 +241,7 @@ fn after_own_steps(graph: &Graph, raw: ValueId) -> ValueId {
         let (Some(op), None) = (consumers.next(), consumers.next()) else { return value };
         let name = graph.ops[op].name.as_str();
         let reads_parameter = graph.parameters_of(op).next().is_some();
-        let alone = graph.data_inputs(op).filter(|v| *v != value).next().is_none();
+        let alone = graph.data_inputs(op).all(|v| v == value);
         let own_bias = name == "add" && reads_parameter;
         if !alone || !(ops::is_normalisation(name) || ops::is_activation(name) || own_bias) {
             return value;
@@ -291,14 +290,14 @@ pub(crate) fn site(graph: &Graph, name: String, kind: SiteKind, value: ValueId) 
 /// How `tokens` tokens lie on an image: the grid of the convolution that made the patches where there is one, else the
 /// largest square that leaves at most 16 tokens over, else a row.
 fn token_grid(graph: &Graph, tokens: usize) -> (usize, usize, usize) {
-    let patches = graph.ops.iter().filter(|op| op.name == "conv").filter_map(|op| {
+    let mut patches = graph.ops.iter().rev().filter(|op| op.name == "conv").filter_map(|op| {
         match graph.values[*op.outputs.first()?].shape.as_slice() {
             [_, _, h, w] => Some((*h as usize, *w as usize)),
             _ => None,
         }
     });
     let fits = |(h, w): &(usize, usize)| h * w <= tokens && tokens - h * w <= 16;
-    if let Some((h, w)) = patches.filter(fits).last() {
+    if let Some((h, w)) = patches.find(fits) {
         return (tokens - h * w, h, w);
     }
     let side = tokens.isqrt();

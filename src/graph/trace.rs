@@ -166,8 +166,7 @@ impl Tracer {
         let mut parameters: Vec<String> = model.parameters().iter().map(|(n, _)| n.clone()).collect();
         let (ops, values) = (self.ops, self.values);
         parameters.extend(constant_names(&ops, &values, parameters.len(), self.constants.len()));
-        let mut graph =
-            Graph { ops, values, parameters, constants: self.constants, output, batch, sites: Vec::new() };
+        let mut graph = Graph { ops, values, parameters, constants: self.constants, output, batch, sites: Vec::new() };
         graph.sites = site::find(&graph);
         graph
     }

@@ -75,6 +75,21 @@ impl Loader {
         self.build(vec![(name.to_string(), source)])
     }
 
+    /// The policies that come with tch-audit, those of the folder `policies` of its source.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] if one asks for a concept that is not known.
+    pub fn shipped(&self) -> Result<Policies> {
+        const SHIPPED: [(&str, &str); 4] = [
+            ("colors", include_str!("../../policies/colors.toml")),
+            ("frames", include_str!("../../policies/frames.toml")),
+            ("quality", include_str!("../../policies/quality.toml")),
+            ("text", include_str!("../../policies/text.toml")),
+        ];
+        let source = |text: &str, name: &str| Source { file: format!("policies/{name}.toml"), text: text.to_string() };
+        self.build(SHIPPED.iter().map(|(name, text)| (name.to_string(), source(text, name))).collect())
+    }
+
     fn build(&self, sources: Vec<(String, Source)>) -> Result<Policies> {
         let mut policies: Vec<Policy> = Vec::new();
         let mut rendered = Vec::new();

@@ -17,6 +17,18 @@ pub struct Style {
     pub width: usize,
 }
 
+impl Style {
+    /// As standard output allows: colour on a terminal unless `NO_COLOR` is set, and the terminal's width.
+    pub fn detect() -> Self {
+        let terminal = console::Term::stdout();
+        let color = terminal.is_term() && std::env::var_os("NO_COLOR").is_none();
+        match terminal.size_checked() {
+            Some((_, width)) => Self { color, width: usize::from(width).clamp(60, 160) },
+            None => Self { color, ..Self::default() },
+        }
+    }
+}
+
 impl Default for Style {
     /// No colour, 100 characters.
     fn default() -> Self {

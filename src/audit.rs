@@ -1,0 +1,93 @@
+//! One audit of one model as it is now: trace, exemplars, descriptions, policies. Changes nothing.
+
+use crate::describe::{DescribedUnit, Describer, concepts};
+use crate::exemplars::{self, Exemplars};
+use crate::graph::{Graph, Site};
+use crate::policy::{self, Outcome, Policies};
+use crate::probe::Probe;
+use crate::probe::paint::{self, Concept};
+use crate::{Error, Model, Result};
+use std::time::Instant;
+
+/// What an audit looks at, and how.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Which sites: names, globs, `auto`.
+    pub sites: Vec<String>,
+    /// How exemplars are chosen.
+    pub exemplars: exemplars::Options,
+    /// How concepts are measured.
+    pub concepts: concepts::Options,
+    /// The concepts that are painted.
+    pub bank: Vec<Concept>,
+}
+
+impl Default for Settings {
+    /// Every convolution and linear layer but the classifier, and the built-in bank.
+    fn default() -> Self {
+        Self {
+            sites: vec!["auto".to_string()],
+            exemplars: exemplars::Options::default(),
+            concepts: concepts::Options::default(),
+            bank: paint::bank(),
+        }
+    }
+}
+
+/// What one audit found.
+#[derive(Debug)]
+pub struct Audit {
+    /// The model's operators and sites.
+    pub graph: Graph,
+    /// The sites that were audited.
+    pub sites: Vec<Site>,
+    /// What excites the units.
+    pub exemplars: Exemplars,
+    /// What the units respond to, in the order of `exemplars.units`.
+    pub units: Vec<DescribedUnit>,
+    /// What the policies say of that.
+    pub outcome: Outcome,
+    /// What the descriptions depend on besides the model.
+    pub describer: String,
+    /// Seconds per stage.
+    pub seconds: Vec<(&'static str, f64)>,
+}
+
+impl Audit {
+    /// Audits `model` on the images of `probe`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty probe set, [`Error::Unknown`] for a site that does not exist, and what the model's
+    /// forward pass returns.
+    pub fn run(model: &Model<'_>, probe: &Probe, settings: &Settings, policies: &Policies) -> Result<Audit> {
+        if probe.is_empty() {
+            return Err(Error::invalid("probe set", "no image", "at least one image"));
+        }
+        let mut seconds = Vec::new();
+        let mut clock = Instant::now();
+        let mut lap = |stage| {
+            seconds.push((stage, clock.elapsed().as_secs_f64()));
+            clock = Instant::now();
+        };
+        let graph = Graph::trace(model, &probe.tensor(0..1)?)?;
+        let sites = graph.select(&settings.sites)?;
+        lap("trace");
+        let exemplars = Exemplars::compute(model, &graph, &sites, probe, &settings.exemplars)?;
+        lap("exemplars");
+        let describer =
+            concepts::Concepts::new(model, &graph, &sites, probe, settings.bank.clone(), settings.concepts.clone())?;
+        let fingerprint = describer.fingerprint();
+        let descriptions = describer.describe(&exemplars.units)?;
+        let units: Vec<DescribedUnit> = exemplars
+            .units
+            .iter()
+            .zip(descriptions)
+            .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
+            .collect();
+        lap("describe");
+        let outcome = policy::check(policies, &units);
+        lap("policy");
+        tracing::info!(units = units.len(), findings = outcome.findings.len(), "audited");
+        Ok(Audit { graph, sites, exemplars, units, outcome, describer: fingerprint, seconds })
+    }
+}

@@ -1,0 +1,225 @@
+//! The callback: audits a model while it trains, and edits it at the end. Glue, no algorithms.
+
+mod builder;
+mod fix;
+
+pub use builder::{AuditorBuilder, Every};
+
+use crate::audit::{Audit, Settings};
+use crate::edit::Applied;
+use crate::evaluate::{self, Evaluation};
+use crate::hook::with_rng_restored;
+use crate::policy::{Level, Policies};
+use crate::probe::Probe;
+use crate::report::{self, HistoryEntry, NamedAccuracy, Report};
+use crate::{Error, Model, Result, UnitId};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Instant;
+use tch::nn::{ModuleT, VarStore};
+
+/// Audits a network from its training loop.
+///
+/// Its passes run without gradients, in evaluation mode, and put the random number generator back: attached to a loop, and
+/// with nothing fixed, it leaves the training as it would have been, bit for bit.
+///
+/// ```no_run
+/// use tch_audit::{auditor::{Auditor, Every}, policy::Policies, probe::ImageFolder};
+/// # use tch::nn::{self, ModuleT};
+/// # fn main() -> tch_audit::Result<()> {
+/// # let vs = nn::VarStore::new(tch::Device::Cpu);
+/// # let net = nn::seq_t();
+/// let mut auditor = Auditor::builder(&vs)
+///     .probe(ImageFolder::open("data/probe").load()?)
+///     .policies(Policies::load_dir("policies")?)
+///     .every(Every::Epochs(2))
+///     .reports("runs/audit")
+///     .build()?;
+/// for epoch in 1..=10 {
+///     // … opt.backward_step(&loss); …
+///     auditor.after_step(&net)?;
+///     auditor.after_epoch(epoch, &net)?;
+/// }
+/// auditor.finish(&net)?.deny()
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Auditor<'v> {
+    vs: &'v VarStore,
+    name: String,
+    probe: Probe,
+    policies: Policies,
+    evaluations: Vec<Evaluation>,
+    settings: Settings,
+    every: Every,
+    fix: bool,
+    choice: evaluate::choose::Options,
+    controls: evaluate::compare::Options,
+    reports: Option<PathBuf>,
+    quiet: bool,
+    steps: u64,
+    epoch: u64,
+    history: Vec<HistoryEntry>,
+    /// What each unit was described as at the last audit.
+    last: BTreeMap<UnitId, String>,
+    /// Units that are kept at zero.
+    zeroed: Vec<Applied>,
+}
+
+/// What [`Auditor::finish`] found and did.
+#[derive(Debug)]
+#[must_use = "call `deny` to fail when a policy of level deny is violated"]
+pub struct Finished {
+    /// Everything.
+    pub report: Report,
+}
+
+impl<'v> Auditor<'v> {
+    /// Starts to describe an auditor of the network whose variables live in `vs`.
+    pub fn builder(vs: &'v VarStore) -> AuditorBuilder<'v> {
+        AuditorBuilder::new(vs)
+    }
+
+    /// To be called after every optimizer step: keeps zeroed units zero, and audits when the schedule counts steps.
+    ///
+    /// # Errors
+    /// As [`after_epoch`](Self::after_epoch).
+    pub fn after_step(&mut self, net: &dyn ModuleT) -> Result<()> {
+        self.steps += 1;
+        self.zeroed.iter().try_for_each(Applied::enforce)?;
+        match self.every {
+            Every::Steps(n) if self.steps.is_multiple_of(n) => self.audit_now(net),
+            _ => Ok(()),
+        }
+    }
+
+    /// To be called after every epoch, with its number: audits when the schedule says so.
+    ///
+    /// # Errors
+    /// What keeps the audit from judging: an unknown site, an activation that is NaN, a forward pass that fails.
+    pub fn after_epoch(&mut self, epoch: u64, net: &dyn ModuleT) -> Result<()> {
+        self.epoch = epoch;
+        match self.every {
+            Every::Epochs(n) if epoch.is_multiple_of(n) => self.audit_now(net),
+            _ => Ok(()),
+        }
+    }
+
+    /// Audits once more; when asked to fix, zeroes the units that violated policies want zeroed, as many as validation
+    /// images say, measures what that did on test images, and refits the last layer; writes the reports.
+    ///
+    /// # Errors
+    /// As [`after_epoch`](Self::after_epoch); [`Error::RolledBack`] when the edit does not verify; [`Error::Io`] when
+    /// reports cannot be written. A violated policy is no error here: see [`Finished::deny`].
+    pub fn finish(&mut self, net: &dyn ModuleT) -> Result<Finished> {
+        self.undisturbed(|auditor| auditor.finish_now(net))
+    }
+
+    fn finish_now(&mut self, net: &dyn ModuleT) -> Result<Finished> {
+        let model = Model::new(self.vs, net);
+        let audit = Audit::run(&model, &self.probe, &self.settings, &self.policies)?;
+        self.record(&model, &audit)?;
+        let mut report = Report::of(&audit, &self.name, &model, &self.probe, &self.settings);
+        report.history = self.history.clone();
+        let wanted = audit.outcome.to_zero();
+        if self.fix && !wanted.is_empty() {
+            let clock = Instant::now();
+            let (edit, applied) = fix::fix(self, &model, &audit.graph, &wanted)?;
+            report.edit = Some(edit);
+            self.zeroed.extend(applied);
+            report.run.stages.push(report::Stage { name: "edit".to_string(), seconds: clock.elapsed().as_secs_f64() });
+        }
+        let report = report.finish();
+        if let Some(folder) = &self.reports {
+            report.save(folder, &audit.exemplars, &self.probe)?;
+        }
+        Ok(Finished { report })
+    }
+
+    fn audit_now(&mut self, net: &dyn ModuleT) -> Result<()> {
+        self.undisturbed(|auditor| {
+            let model = Model::new(auditor.vs, net);
+            let audit = Audit::run(&model, &auditor.probe, &auditor.settings, &auditor.policies)?;
+            auditor.record(&model, &audit)
+        })
+    }
+
+    /// Runs `work` and leaves the random number generators as they were.
+    fn undisturbed<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let device = self.vs.device();
+        with_rng_restored(device, || work(self))?
+    }
+
+    fn record(&mut self, model: &Model<'_>, audit: &Audit) -> Result<()> {
+        use crate::describe::Status;
+        let mut entry = HistoryEntry { epoch: self.epoch, step: self.steps, ..HistoryEntry::default() };
+        let now: BTreeMap<UnitId, String> =
+            audit.units.iter().map(|u| (u.id.clone(), u.description.text.clone())).collect();
+        for unit in &audit.units {
+            match unit.description.status {
+                Status::Described => entry.described += 1,
+                Status::Abstained => entry.abstained += 1,
+                Status::Dead => entry.dead += 1,
+            }
+        }
+        entry.changed =
+            now.iter().filter(|(id, text)| self.last.get(*id).is_some_and(|before| before != *text)).count();
+        let flagged = audit.outcome.findings.iter().filter(|f| f.level != Level::Allow);
+        entry.flagged = flagged.map(|f| &f.unit).collect::<std::collections::BTreeSet<_>>().len();
+        for evaluation in &self.evaluations {
+            let right = evaluate::correct(model, &audit.graph, &[], &evaluation.validation)?;
+            entry.evaluations.push(NamedAccuracy { name: evaluation.name.clone(), accuracy: evaluate::count(&right) });
+        }
+        if !self.quiet {
+            eprintln!("{}", line(&entry));
+        }
+        self.last = now;
+        // An audit at the end of an epoch that was just audited is the same audit.
+        if self.history.last().is_some_and(|h| (h.epoch, h.step) == (entry.epoch, entry.step)) {
+            entry.changed = self.history.pop().map_or(0, |h| h.changed);
+        }
+        self.history.push(entry);
+        Ok(())
+    }
+}
+
+impl Finished {
+    /// Fails when a policy of level `deny` is violated.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub fn deny(&self) -> Result<()> {
+        let violated: Vec<&str> = self.report.violated(Level::Deny).map(|p| p.name.as_str()).collect();
+        if violated.is_empty() {
+            return Ok(());
+        }
+        let findings = self.report.findings.iter().filter(|f| violated.contains(&f.policy.as_str())).count();
+        let findings = format!("{findings} {}", if findings == 1 { "finding" } else { "findings" });
+        Err(Error::Denied { findings, policies: violated.join(", ") })
+    }
+
+    /// The report as text for a terminal.
+    pub fn summary(&self) -> String {
+        let mut out = Vec::new();
+        match report::terminal::write_styled(&self.report, report::terminal::Style::detect(), &mut out) {
+            Ok(()) => String::from_utf8_lossy(&out).into_owned(),
+            Err(error) => format!("the summary cannot be shown: {error}"),
+        }
+    }
+}
+
+fn line(entry: &HistoryEntry) -> String {
+    let mut line = format!(
+        "audit after epoch {}, step {}: {} described, {} not, {} dead; {} flagged",
+        entry.epoch, entry.step, entry.described, entry.abstained, entry.dead, entry.flagged
+    );
+    for e in &entry.evaluations {
+        line.push_str(&format!("; {} {:.1} %", e.name, 100.0 * e.accuracy.rate()));
+    }
+    line
+}
+
+/// An error for a part that was not given to the builder.
+fn missing(part: &str, call: &str) -> Error {
+    Error::invalid(format!("auditor without {part}"), "nothing", format!("a call to `{call}` before `build`"))
+}

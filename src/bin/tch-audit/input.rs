@@ -1,0 +1,60 @@
+//! `--input 3x32x32 --mean … --std …`: how images become inputs.
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use tch_audit::probe::Preprocess;
+
+/// ImageNet's, which most published models expect.
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+#[derive(Debug, Args)]
+pub struct Input {
+    /// Channels x height x width of the model's input, for example 3x32x32; a batch size in front is ignored.
+    #[arg(long, value_name = "CxHxW", default_value = "3x224x224", value_parser = parse_shape)]
+    pub input: Shape,
+    /// Mean per channel, of pixels scaled to 0-1 [default: ImageNet's 0.485,0.456,0.406; 0.5 for one channel].
+    #[arg(long, value_name = "M,..", value_delimiter = ',', num_args = 1, allow_negative_numbers = true)]
+    pub mean: Option<Vec<f32>>,
+    /// Standard deviation per channel [default: ImageNet's 0.229,0.224,0.225; 0.5 for one channel].
+    #[arg(long, value_name = "S,..", value_delimiter = ',', num_args = 1)]
+    pub std: Option<Vec<f32>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+fn parse_shape(text: &str) -> Result<Shape, String> {
+    let numbers: Option<Vec<usize>> = text.split(['x', ',', '×']).map(|n| n.trim().parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([channels, height, width] | [_, channels, height, width]) => {
+            Ok(Shape { channels: *channels, height: *height, width: *width })
+        }
+        _ => Err("expected channels x height x width, like 3x224x224".to_string()),
+    }
+}
+
+impl Input {
+    /// The values together, checked.
+    pub fn preprocess(&self) -> anyhow::Result<Preprocess> {
+        let Shape { channels, height, width } = self.input;
+        let normal = |given: &Option<Vec<f32>>, three: [f32; 3]| match (given, channels) {
+            (Some(values), _) => values.clone(),
+            (None, 3) => three.to_vec(),
+            (None, _) => vec![0.5; channels],
+        };
+        for (flag, given) in [("--mean", &self.mean), ("--std", &self.std)] {
+            let received = given.as_ref().map_or(channels, Vec::len);
+            ensure!(
+                received == channels,
+                "{flag}: received {received} numbers, allowed {channels}: one per channel of --input"
+            );
+        }
+        Preprocess::new(channels, height, width, normal(&self.mean, MEAN), normal(&self.std, STD))
+            .context("--input, --mean, --std")
+    }
+}

@@ -1,0 +1,75 @@
+//! From an audit to a report, and from a report to a folder: only copying, no judgement.
+
+use super::{
+    ModelAccuracy, ModelInfo, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture, write_all,
+};
+use crate::audit::{self, Audit};
+use crate::exemplars::Exemplars;
+use crate::probe::Probe;
+use crate::{Error, Model, Result, UnitId, evaluate};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+impl Report {
+    /// The report of an audit of the model called `name`; to be completed with edit and history, then
+    /// [finished](Self::finish).
+    pub fn of(audit: &Audit, name: &str, model: &Model<'_>, probe: &Probe, settings: &audit::Settings) -> Self {
+        let units = audit.exemplars.units.iter().zip(&audit.units).map(|(exemplars, described)| {
+            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| probe.name(i).to_string());
+            if exemplars.top.is_empty() { entry } else { entry.with_picture() }
+        });
+        let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
+        let mut report = Report {
+            model: ModelInfo {
+                name: name.to_string(),
+                parameters: model.parameters().iter().map(|(_, t)| t.numel() as u64).sum(),
+                sites: audit.sites.iter().map(SiteInfo::from).collect(),
+            },
+            probe: ProbeInfo::from(probe),
+            settings: Settings {
+                k: settings.exemplars.k,
+                quantile: settings.exemplars.quantile,
+                seed: settings.concepts.seed,
+                sites: settings.sites.clone(),
+                describer: audit.describer.clone(),
+            },
+            accuracy: accuracy(model, audit, probe),
+            units: units.collect(),
+            run: Run {
+                date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                stages: audit.seconds.iter().map(stage).collect(),
+            },
+            ..Report::default()
+        };
+        report.judge(&audit.outcome);
+        report
+    }
+
+    /// Writes `report.json`, `neurons.csv`, `report.md` and a picture of the exemplars of each unit into `folder`.
+    ///
+    /// # Errors
+    /// What cannot be written, all of it at once; what can be is.
+    pub fn save(&self, folder: &Path, exemplars: &Exemplars, probe: &Probe) -> Result<Vec<PathBuf>> {
+        let by_id: BTreeMap<&UnitId, _> = exemplars.units.iter().map(|u| (&u.id, u)).collect();
+        let image = |i| (i < probe.len()).then(|| probe.image(i).clone());
+        write_all(self, folder, &|id| by_id.get(id).and_then(|unit| picture::contact_sheet(unit, image)))
+    }
+}
+
+/// Makes `folder` if need be and checks that files can be made in it: better now than after minutes of work.
+///
+/// # Errors
+/// [`Error::Io`] with the folder.
+pub fn check_writable(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    tempfile::tempfile_in(folder).map(drop).map_err(Error::io("write to", folder))
+}
+
+/// The model's accuracy on a labelled probe; `None` without labels, or when the output is not one number per class.
+fn accuracy(model: &Model<'_>, audit: &Audit, probe: &Probe) -> Option<ModelAccuracy> {
+    let _labelled = probe.labels()?;
+    let right = evaluate::correct(model, &audit.graph, &[], probe)
+        .inspect_err(|error| tracing::warn!(%error, "the accuracy cannot be measured"))
+        .ok()?;
+    Some(ModelAccuracy::new(evaluate::count(&right), probe.classes().len()))
+}

@@ -231,5 +231,18 @@ fn every_residual_unit_of_a_published_torchscript_network_can_be_zeroed() {
             };
             plan.apply(&model, &graph, &x).unwrap().undo().unwrap();
         }
+        let plan = Plan::zero(&graph, &[UnitId::new("layer1", 3)]).unwrap();
+        let sites: Vec<&str> = plan.coupled.iter().map(|u| u.site.as_str()).filter(|s| !s.contains("@raw")).collect();
+        let blocks = [
+            "conv1",
+            "layer1",
+            "layer1.0",
+            "layer1.0.conv2",
+            "layer1.1",
+            "layer1.1.conv2",
+            "layer1.2",
+            "layer1.2.conv2",
+        ];
+        assert_eq!(sites, blocks, "{file}");
     }
 }

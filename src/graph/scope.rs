@@ -12,7 +12,9 @@ pub(super) fn paths(graph: &Graph) -> Vec<Option<String>> {
     let ancestors = ancestors(graph);
     let mut paths: Vec<Option<String>> = Vec::with_capacity(graph.ops.len());
     for (i, op) in graph.ops.iter().enumerate() {
-        let own: Vec<&str> = graph.parameters_of(i).map(|(p, _)| module_of(&graph.parameters[p])).collect();
+        // Names without a module (constants, variables at the root of a store) say nothing.
+        let modules = graph.parameters_of(i).map(|(p, _)| module_of(&graph.parameters[p]));
+        let own: Vec<&str> = modules.filter(|m| !m.is_empty()).collect();
         let path = if !own.is_empty() {
             Some(common(own.iter().copied()))
         } else if ops::is_elementwise(&op.name) {

@@ -165,7 +165,8 @@ impl Tracer {
         }
         let mut parameters: Vec<String> = model.parameters().iter().map(|(n, _)| n.clone()).collect();
         let (ops, values) = (self.ops, self.values);
-        parameters.extend(constant_names(&ops, &values, parameters.len(), self.constants.len()));
+        let constants = constant_names(&ops, &values, &parameters, self.constants.len());
+        parameters.extend(constants);
         let mut graph = Graph { ops, values, parameters, constants: self.constants, output, batch, sites: Vec::new() };
         graph.sites = site::find(&graph);
         graph
@@ -180,8 +181,10 @@ fn into_tensors(argument: Arg) -> Vec<Seen> {
     }
 }
 
-/// Names for tensors that have none, by structure: the weight of the third convolution is `conv_3.weight`.
-fn constant_names(ops: &[Op], values: &[Value], first: usize, count: usize) -> Vec<String> {
+/// Names for tensors that have none, by structure: the weight of the third convolution of a frozen module is
+/// `conv_3.weight`; the running mean beside `bn1.weight`, which TorchScript does not list, is `bn1.running_mean`.
+fn constant_names(ops: &[Op], values: &[Value], named: &[String], count: usize) -> Vec<String> {
+    let first = named.len();
     let mut names: Vec<String> = (0..count).map(|i| format!("constant_{i}")).collect();
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for op in ops.iter().filter(|op| ops::is_layer(&op.name)) {
@@ -191,6 +194,20 @@ fn constant_names(ops: &[Op], values: &[Value], first: usize, count: usize) -> V
             let role = if values[v].shape.len() >= 2 { "weight" } else { "bias" };
             if names[parameter - first].starts_with("constant_") {
                 names[parameter - first] = format!("{}_{ordinal}.{role}", op.name);
+            }
+        }
+    }
+    for op in ops.iter().filter(|op| op.name == "batch_norm") {
+        let parameter = |i: usize| match op.inputs.get(i) {
+            Some(Operand::Value(v)) => values[*v].parameter.map(|(p, _)| p),
+            _ => None,
+        };
+        let Some(module) = parameter(1).and_then(|p| named.get(p)).and_then(|n| n.strip_suffix(".weight")) else {
+            continue;
+        };
+        for (i, role) in [(3, "running_mean"), (4, "running_var")] {
+            if let Some(constant) = parameter(i).and_then(|p| p.checked_sub(first)) {
+                names[constant] = format!("{module}.{role}");
             }
         }
     }

@@ -160,7 +160,7 @@ fn scan(
     watched: &mut [Watched],
 ) -> Option<(usize, usize, f32)> {
     let positions = map.0 * map.1;
-    let Some(first) = batch.images.first() else { return None };
+    let first = batch.images.first()?;
     if positions == 0 || units == 0 {
         return None;
     }

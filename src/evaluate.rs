@@ -4,7 +4,7 @@ pub mod choose;
 pub mod compare;
 pub mod stats;
 
-use crate::edit::repair::{BATCH, LastLayer};
+use crate::edit::repair::{BATCH, LastLayer, Refit};
 use crate::graph::{Graph, Mask};
 use crate::probe::Probe;
 use crate::{Error, Model, Result};
@@ -57,17 +57,31 @@ pub fn correct(model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) 
     Ok(right)
 }
 
-/// As [`correct`], with the last layer replaced by `refit`.
-pub(crate) fn correct_with(
-    layer: &LastLayer,
-    refit: &crate::edit::repair::Refit,
-    model: &Model<'_>,
-    graph: &Graph,
-    masks: &[Mask],
-    probe: &Probe,
-) -> Result<Vec<bool>> {
-    let features = layer.features(model, graph, masks, probe)?;
-    agree(&refit.logits(&features), &labels(probe)?, probe.classes().len())
+/// What reaches the last layer on some labelled images: enough to measure any last layer.
+pub(crate) struct Inputs {
+    /// `[N, features]`.
+    pub features: Tensor,
+    /// `[N]`.
+    pub labels: Tensor,
+    classes: usize,
+}
+
+impl Inputs {
+    pub fn read(layer: &LastLayer, model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<Self> {
+        let features = layer.features(model, graph, masks, probe)?;
+        Ok(Self { features, labels: labels(probe)?, classes: probe.classes().len() })
+    }
+
+    /// Every second image.
+    pub fn every_other(&self, first: i64) -> Self {
+        let rows = |t: &Tensor| t.slice(0, first, None, 2);
+        Self { features: rows(&self.features), labels: rows(&self.labels), classes: self.classes }
+    }
+
+    /// Which images a last layer gets right.
+    pub fn right(&self, layer: &Refit) -> Result<Vec<bool>> {
+        agree(&layer.logits(&self.features), &self.labels, self.classes)
+    }
 }
 
 pub(crate) fn labels(probe: &Probe) -> Result<Tensor> {

@@ -15,6 +15,7 @@
 //! min-score  = 0.0              # nats: how much better than chance a description must fit
 //! min-effect = 1.0              # standard deviations: causal effect of the concept
 //! min-auc    = 0.8              # AUC of the concept, 0 to 1
+//! min-share  = 0.3              # share of the concept among what excites the unit most, 0 to 1
 //!
 //! [scope]
 //! sites   = ["layer3*"]         # globs; all sites if left out
@@ -28,9 +29,9 @@
 //! **Words** match whole words, whatever their case, with plurals and simple inflections; `texture` is not `text`.
 //! Regular expressions see the description as it is and ignore case.
 //!
-//! **Concepts** match in two ways. Either the unit is described and its description names the concept. Or `min-effect`
-//! or `min-auc` is set and the unit's evidence for the concept reaches all that are set, whatever the description says:
-//! this is how units that the describer abstained on can match. Without either minimum, evidence alone never matches.
+//! **Concepts** match in two ways. Either the unit is described and its description names the concept. Or one of
+//! `min-effect`, `min-auc` and `min-share` is set and the unit's evidence for the concept reaches all that are set, whatever the description says:
+//! this is how units that the describer abstained on can match. Without any minimum, evidence alone never matches.
 //! `min-score` is about descriptions and does not touch the second way.
 //!
 //! Faults in a file are errors with file, line, caret and suggestion, all of them at once; a file or folder that is not
@@ -180,6 +181,7 @@ struct Matching {
     min_score: Option<f64>,
     min_effect: Option<f64>,
     min_auc: Option<f64>,
+    min_share: Option<f64>,
 }
 
 /// An entry of `any`, `all` or `none`.

@@ -98,7 +98,7 @@ fn all_unknown_keys_are_shown_at_once_with_their_table() {
         "^^^^^^^^^ `max-units` belongs in `[limits]`",
         "^^^^^^ `reason` belongs at the top of the file, before the first table",
         "`waivers` is not a policy key",
-        "= expected: any, all, none, concepts, min-score, min-effect, min-auc",
+        "= expected: any, all, none, concepts, min-score, min-effect, min-auc, min-share",
     ] {
         assert!(shown.contains(part), "{part} not in:\n{shown}");
     }

@@ -1,7 +1,7 @@
 //! Which of the flagged units go, and how many: decided on validation images alone.
 
 use super::stats::Accuracy;
-use super::{Evaluation, correct, correct_with, count, labels};
+use super::{Evaluation, Inputs, correct, count, labels};
 use crate::edit::Plan;
 use crate::edit::repair::{BATCH, LastLayer, Refit};
 use crate::graph::{Graph, Mask};
@@ -156,39 +156,35 @@ fn measure(
     layer: Option<&LastLayer>,
     pull: &mut Option<f64>,
 ) -> Result<Vec<(Accuracy, Option<Accuracy>)>> {
-    let zeroed = evaluations
-        .iter()
-        .map(|e| correct(model, graph, masks, &e.validation).map(|right| count(&right)))
-        .collect::<Result<Vec<_>>>()?;
-    let (Some(layer), Some(clean)) = (layer, evaluations.first()) else {
-        return Ok(zeroed.into_iter().map(|z| (z, None)).collect());
+    let (Some(layer), false) = (layer, evaluations.is_empty()) else {
+        let plain = |e: &Evaluation| correct(model, graph, masks, &e.validation).map(|right| (count(&right), None));
+        return evaluations.iter().map(plain).collect();
     };
+    // The inputs of the last layer say all: what the layer makes of them now, and what it could.
+    let sets: Vec<Inputs> =
+        evaluations.iter().map(|e| Inputs::read(layer, model, graph, masks, &e.validation)).collect::<Result<_>>()?;
+    let present = layer.current(model)?;
+    let mut accuracy = Vec::new();
+    for set in &sets {
+        accuracy.push((count(&set.right(&present)?), Some(Accuracy::new(0, 0))));
+    }
     // Cross-fitting: the layer is refitted on one half of the clean images and measured on the other half of all.
-    let features = layer.features(model, graph, masks, &clean.validation)?;
-    let truth = labels(&clean.validation)?;
-    let mut repaired = vec![Accuracy::new(0, 0); evaluations.len()];
     for half in 0..2 {
-        let fit_on = every_other(&features, 1 - half);
+        let fit_on = sets[0].every_other(1 - half);
         let refit: Refit = match pull {
-            Some(pull) => layer.refit_with(model, &fit_on, &every_other(&truth, 1 - half), *pull)?,
+            Some(pull) => layer.refit_with(model, &fit_on.features, &fit_on.labels, *pull)?,
             None => {
-                let refit = layer.refit(model, &fit_on, &every_other(&truth, 1 - half))?;
+                let refit = layer.refit(model, &fit_on.features, &fit_on.labels)?;
                 *pull = Some(refit.pull);
                 refit
             }
         };
-        for (evaluation, sum) in evaluations.iter().zip(&mut repaired) {
-            let indices: Vec<usize> = (half as usize..evaluation.validation.len()).step_by(2).collect();
-            let held_out = evaluation.validation.select(&indices)?;
-            let part = count(&correct_with(layer, &refit, model, graph, masks, &held_out)?);
-            *sum = Accuracy::new(sum.correct + part.correct, sum.total + part.total);
+        for (set, (_, sum)) in sets.iter().zip(&mut accuracy) {
+            let part = count(&set.every_other(half).right(&refit)?);
+            *sum = sum.map(|s| Accuracy::new(s.correct + part.correct, s.total + part.total));
         }
     }
-    Ok(zeroed.into_iter().zip(repaired).map(|(z, r)| (z, Some(r))).collect())
-}
-
-fn every_other(rows: &Tensor, first: i64) -> Tensor {
-    rows.slice(0, first, None, 2)
+    Ok(accuracy)
 }
 
 fn best(sweep: &[Step], tolerated: f64) -> usize {

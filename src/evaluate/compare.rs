@@ -2,7 +2,7 @@
 
 use super::choose::masks;
 use super::stats::{Accuracy, mcnemar};
-use super::{Evaluation, correct, correct_with, count, labels};
+use super::{Evaluation, Inputs, correct, count};
 use crate::edit::Plan;
 use crate::edit::repair::{LastLayer, Refit};
 use crate::graph::{Graph, Mask};
@@ -121,18 +121,22 @@ impl Variant {
         layer: Option<&LastLayer>,
         pull: Option<f64>,
     ) -> Result<Self> {
-        let plain = evaluations.iter().map(|e| correct(model, graph, masks, &e.test)).collect::<Result<Vec<_>>>()?;
-        let Some(layer) = layer else { return Ok(Self { plain, refitted: Vec::new(), refit: None }) };
-        let features = layer.features(model, graph, masks, &clean.validation)?;
-        let truth = labels(&clean.validation)?;
-        let refit = match pull {
-            Some(pull) => layer.refit_with(model, &features, &truth, pull)?,
-            None => layer.refit(model, &features, &truth)?,
+        let Some(layer) = layer else {
+            let plain = evaluations.iter().map(|e| correct(model, graph, masks, &e.test)).collect::<Result<_>>()?;
+            return Ok(Self { plain, refitted: Vec::new(), refit: None });
         };
-        let refitted = evaluations
-            .iter()
-            .map(|e| correct_with(layer, &refit, model, graph, masks, &e.test))
-            .collect::<Result<Vec<_>>>()?;
+        let fit_on = Inputs::read(layer, model, graph, masks, &clean.validation)?;
+        let refit = match pull {
+            Some(pull) => layer.refit_with(model, &fit_on.features, &fit_on.labels, pull)?,
+            None => layer.refit(model, &fit_on.features, &fit_on.labels)?,
+        };
+        let present = layer.current(model)?;
+        let (mut plain, mut refitted) = (Vec::new(), Vec::new());
+        for evaluation in evaluations {
+            let inputs = Inputs::read(layer, model, graph, masks, &evaluation.test)?;
+            plain.push(inputs.right(&present)?);
+            refitted.push(inputs.right(&refit)?);
+        }
         Ok(Self { plain, refitted, refit: Some(refit) })
     }
 }

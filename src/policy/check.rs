@@ -202,13 +202,19 @@ fn concept_matches(
     if words.is_some_and(|words| !words.find(&concept.phrase).is_empty()) {
         return Some(Because::Described { concept: concept.name.clone(), evidence: evidence.cloned() });
     }
-    if m.min_effect.is_none() && m.min_auc.is_none() {
+    if m.min_effect.is_none() && m.min_auc.is_none() && m.min_share.is_none() {
         return None;
     }
     let evidence = evidence?;
-    let strong =
-        m.min_effect.is_none_or(|min| evidence.effect >= min) && m.min_auc.is_none_or(|min| evidence.auc >= min);
-    strong.then(|| Because::Evidence { evidence: evidence.clone(), min_effect: m.min_effect, min_auc: m.min_auc })
+    let strong = m.min_effect.is_none_or(|min| evidence.effect >= min)
+        && m.min_auc.is_none_or(|min| evidence.auc >= min)
+        && m.min_share.is_none_or(|min| evidence.share >= min);
+    strong.then(|| Because::Evidence {
+        evidence: evidence.clone(),
+        min_effect: m.min_effect,
+        min_auc: m.min_auc,
+        min_share: m.min_share,
+    })
 }
 
 fn evidence_for<'a>(concept: &Concept, subject: &Subject<'a>) -> Option<&'a ConceptEvidence> {
@@ -246,7 +252,8 @@ fn warnings(
     if policy.level == Level::Allow && findings == 0 {
         warn(Code::UnmatchedRule, "it allows what no unit responds to".to_string(), &policy.location);
     }
-    if policy.matching.min_effect.is_some() || policy.matching.min_auc.is_some() {
+    let m = &policy.matching;
+    if m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some() {
         for concept in &policy.matching.concepts {
             if !subjects.iter().any(|s| evidence_for(concept, s).is_some()) {
                 let message = format!("no unit has evidence for the concept `{}`", concept.name);

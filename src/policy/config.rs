@@ -32,6 +32,7 @@ pub(super) struct MatchConfig {
     pub min_score: Option<Spanned<f64>>,
     pub min_effect: Option<Spanned<f64>>,
     pub min_auc: Option<Spanned<f64>>,
+    pub min_share: Option<Spanned<f64>>,
 }
 
 /// The table `[scope]`.
@@ -56,7 +57,7 @@ pub(super) const KEYS: &[&str] = &["level", "action", "reason", "match", "scope"
 /// The keys of one of the file's tables; `None` where there is no such table.
 pub(super) fn keys_of(table: &str) -> Option<&'static [&'static str]> {
     match table {
-        "match" => Some(&["any", "all", "none", "concepts", "min-score", "min-effect", "min-auc"]),
+        "match" => Some(&["any", "all", "none", "concepts", "min-score", "min-effect", "min-auc", "min-share"]),
         "scope" => Some(&["sites", "exclude"]),
         "limits" => Some(&["max-units", "max-share"]),
         _ => None,

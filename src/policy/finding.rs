@@ -56,6 +56,8 @@ pub enum Because {
         min_effect: Option<f64>,
         /// The policy's `min-auc`.
         min_auc: Option<f64>,
+        /// The policy's `min-share`.
+        min_share: Option<f64>,
     },
 }
 
@@ -69,13 +71,16 @@ impl fmt::Display for Because {
             Because::Described { concept, evidence: Some(e) } => {
                 write!(f, "it is described as `{concept}` ({})", Numbers(e))
             }
-            Because::Evidence { evidence, min_effect, min_auc } => {
-                write!(f, "concept `{}` moves it ({}", evidence.concept, Numbers(evidence))?;
+            Because::Evidence { evidence, min_effect, min_auc, min_share } => {
+                write!(f, "painting `{}` excites it like little else ({}", evidence.concept, Numbers(evidence))?;
                 if let Some(min) = min_effect {
                     write!(f, "; effect of at least {min} asked")?;
                 }
                 if let Some(min) = min_auc {
                     write!(f, "; AUC of at least {min} asked")?;
+                }
+                if let Some(min) = min_share {
+                    write!(f, "; share of at least {min} asked")?;
                 }
                 f.write_str(")")
             }
@@ -83,7 +88,7 @@ impl fmt::Display for Because {
     }
 }
 
-/// Evidence in brackets.
+/// The numbers of some evidence; the share is that among the images that excite the unit most.
 struct Numbers<'a>(&'a ConceptEvidence);
 
 impl fmt::Display for Numbers<'_> {
@@ -91,8 +96,8 @@ impl fmt::Display for Numbers<'_> {
         let e = self.0;
         write!(
             f,
-            "effect {:+.2} sd, AUC {:.2} [{:.2}, {:.2}], IoU {:.3}",
-            e.effect, e.auc, e.auc_low, e.auc_high, e.iou
+            "share {:.2}, effect {:+.2} sd, AUC {:.2} [{:.2}, {:.2}], IoU {:.3}",
+            e.share, e.effect, e.auc, e.auc_low, e.auc_high, e.iou
         )
     }
 }

@@ -113,7 +113,8 @@ impl Validator<'_> {
             );
         }
         if written.concepts.is_empty() {
-            let minima = [("min-effect", &written.min_effect), ("min-auc", &written.min_auc)];
+            let minima =
+                [("min-effect", &written.min_effect), ("min-auc", &written.min_auc), ("min-share", &written.min_share)];
             for (key, value) in minima.into_iter().filter_map(|(key, v)| Some((key, v.as_ref()?))) {
                 let message = format!("`{key}` has no effect without `concepts`");
                 self.push(Fault::new(Code::IdleKey, value.span(), message).expected("concepts = [\"...\"]"));
@@ -127,6 +128,7 @@ impl Validator<'_> {
             min_score: self.number("min-score", written.min_score, f64::NEG_INFINITY, f64::INFINITY, "nats"),
             min_effect: self.number("min-effect", written.min_effect, 0.0, f64::INFINITY, "standard deviations"),
             min_auc: self.number("min-auc", written.min_auc, 0.0, 1.0, "a probability"),
+            min_share: self.number("min-share", written.min_share, 0.0, 1.0, "a share"),
         }
     }
 

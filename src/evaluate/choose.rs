@@ -10,7 +10,7 @@ use crate::{Error, Model, Result, UnitId};
 use tch::{Kind, Tensor};
 
 /// Validation images per evaluation that rank single units.
-const RANKING_IMAGES: usize = 512;
+const RANKING_IMAGES: usize = 256;
 
 /// How the number of units is chosen.
 #[derive(Debug, Clone, PartialEq)]

@@ -456,15 +456,16 @@ fn preprocessing_must_be_given() {
 #[cfg(unix)]
 #[test]
 fn broken_links_pipes_and_circles_are_errors_not_hangs() {
-    use std::os::unix::{fs::symlink, net::UnixListener};
+    use std::os::unix::fs::symlink;
     let root = folder();
     put(root.path(), "a.png", png(solid([0; 3])));
     symlink(root.path().join("nowhere"), root.path().join("gone.jpg")).unwrap();
     let text = failure(load(root.path(), 8));
     assert!(text.contains("gone.jpg"), "{text}");
-    let _socket = UnixListener::bind(root.path().join("socket.png")).unwrap();
+    let pipe = std::process::Command::new("mkfifo").arg(root.path().join("pipe.png")).status();
+    let bad = 1 + usize::from(pipe.is_ok_and(|status| status.success()));
     let probe = ImageFolder::open(root.path()).preprocess(plain(8, 8)).corrupt(Corrupt::Skip).load().unwrap();
-    assert_eq!((probe.len(), probe.skipped().len()), (1, 2));
+    assert_eq!((probe.len(), probe.skipped().len()), (1, bad));
     let circle = folder();
     put(circle.path(), "a/1.png", png(solid([0; 3])));
     symlink(circle.path(), circle.path().join("a/again")).unwrap();

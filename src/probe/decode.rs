@@ -32,6 +32,10 @@ fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
 /// Grey becomes RGB, 16 bits are rounded to 8, transparent pixels are laid over white. Colour profiles are ignored.
 /// The error is the reason alone.
 pub(super) fn decode(path: &Path) -> Result<RgbImage, String> {
+    // Opening a pipe would wait for a writer.
+    if !path.metadata().map_err(|e| e.to_string())?.is_file() {
+        return Err("it is not a regular file".to_string());
+    }
     let file = File::open(path).map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;

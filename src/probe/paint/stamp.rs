@@ -24,6 +24,9 @@ pub(super) const FONTS: [&MonoFont<'static>; 11] = [
     &ascii::FONT_10X20,
 ];
 
+/// Further from the image than any text reaches.
+const FAR: i32 = 1 << 28;
+
 /// How [`text_stamp`] writes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextStyle {
@@ -230,7 +233,8 @@ fn corner(place: Place, dx: i32, dy: i32, margin: i32) -> (i32, i32) {
         Place::BottomLeft => (near, far_y),
         Place::Bottom => (mid_x, far_y),
         Place::BottomRight => (far_x, far_y),
-        Place::At { x, y } => return (x, y),
+        // As far outside as further away, without overflow.
+        Place::At { x, y } => return (x.clamp(-FAR, FAR), y.clamp(-FAR, FAR)),
     };
     // A block that does not fit begins at the rim, so that its beginning can be read.
     (x.max(0), y.max(0))

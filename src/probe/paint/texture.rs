@@ -37,11 +37,11 @@ pub(super) fn stripes() -> Vec<Concept> {
 /// Dots on a grid, straight or staggered, and checkerboards.
 pub(super) fn textures() -> Vec<Concept> {
     let dots = textured("dots", "texture", "dots", |image, rng| {
-        let scale = unit(image);
-        let period = scale * uniform(rng, 4.0, 8.0);
+        // Whole pixels, or no two dots would look the same and neighbours would run together.
+        let period = (unit(image) * uniform(rng, 4.0, 8.0)).round();
         let radius = period * uniform(rng, 0.26, 0.36);
-        let (px, py) = (uniform(rng, 0.0, period), uniform(rng, 0.0, period));
-        let stagger = if rng.bool() { period / 2.0 } else { 0.0 };
+        let (px, py) = (uniform(rng, 0.0, period).floor(), uniform(rng, 0.0, period).floor());
+        let stagger = if rng.bool() { (period / 2.0).floor() } else { 0.0 };
         Box::new(move |x, y| {
             let (y, x) = (y as f32 + py, x as f32 + px);
             let shift = if (y / period).floor() as i32 % 2 == 0 { 0.0 } else { stagger };

@@ -17,7 +17,7 @@
 //!     .add(nn::linear(&vs.root() / "classifier", 8, 10, Default::default()));
 //!
 //! let photos = probe::drawn(2, 16, 1)?; // ten classes, two images of each, 16 x 16 pixels
-//! let policies = Policies::parse("text.toml", "level = 'deny'\n[match]\nany = ['text', 'letter']")?;
+//! let policies = Policies::parse("text.toml", "level = 'deny'\nreason = 'reads'\n[match]\nany = ['text', 'letter']")?;
 //! let audit = Audit::run(&Model::new(&vs, &net), &photos, &Settings::default(), &policies)?;
 //!
 //! for unit in &audit.units {

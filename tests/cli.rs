@@ -11,11 +11,13 @@ use common::data;
 
 /// What all tests share: drawn photographs in class folders, traced models, policies.
 struct Bench {
-    root: TempDir,
+    root: PathBuf,
 }
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
-    let bench = Bench { root: TempDir::new().unwrap() };
+    // One place for all runs: what is static is never dropped, and would leave a folder behind each time.
+    let bench = Bench { root: Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli") };
+    let _ = std::fs::remove_dir_all(&bench.root);
     let probe = tch_audit::probe::drawn(3, 16, 1).unwrap();
     for i in 0..probe.len() {
         let class = &probe.classes()[probe.label(i).unwrap()];
@@ -27,16 +29,16 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     traced(&bench.path("grey.pt"), 1, 28, None);
     traced(&bench.path("nan.pt"), 3, 16, Some(2));
     // Every unit that ever varies reacts to painted text with an AUC of at least 0.
-    bench.write("deny.toml", "level = \"deny\"\n[match]\nconcepts = [\"text\"]\nmin-auc = 0.0\n");
-    // No concept moves a unit by a thousand standard deviations, and no description has this word.
-    bench.write("clean.toml", "level = \"deny\"\n[match]\nany = [\"walrus\"]\n");
+    bench.write("deny.toml", "level = \"deny\"\nreason = \"a test\"\n[match]\nconcepts = [\"text\"]\nmin-auc = 0.0\n");
+    // No description has this word.
+    bench.write("clean.toml", "level = \"deny\"\nreason = \"a test\"\n[match]\nany = [\"walrus\"]\n");
     bench.write("notes.txt", "not a model");
     bench
 });
 
 impl Bench {
     fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
+        self.root.join(name)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -159,7 +161,7 @@ fn a_deny_policy_that_finds_something_exits_with_1_and_still_reports() {
 
 #[test]
 fn a_warn_policy_that_finds_something_exits_with_0() {
-    BENCH.write("warn.toml", "level = \"warn\"\n[match]\nconcepts = [\"text\"]\nmin-auc = 0.0\n");
+    BENCH.write("warn.toml", "level = \"warn\"\nreason = \"a test\"\n[match]\nconcepts = [\"text\"]\nmin-auc = 0.0\n");
     let (ran, _out) = check("model.pt", &["--policies", &text(&BENCH.path("warn.toml"))]);
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     assert!(ran.out.contains("warn"), "{}", ran.out);
@@ -208,9 +210,10 @@ fn a_probe_folder_without_images_says_what_is_expected() {
 
 #[test]
 fn an_unknown_policy_key_is_shown_with_caret_and_nearest_key() {
-    BENCH.write("wrong.toml", "levle = \"deny\"\n[match]\nany = [\"text\"]\n");
+    BENCH.write("wrong.toml", "levle = \"deny\"\nreason = \"a test\"\n[match]\nany = [\"text\"]\n");
     let wrong = text(&BENCH.path("wrong.toml"));
     let err = refused("model.pt", &["--policies", &wrong], &["wrong.toml:1:1", "levle", "`level`"]);
+    assert!(err.starts_with("error[unknown-key]: "), "{err}");
     assert!(err.lines().any(|l| l.contains("^^^^^")), "{err}");
 }
 

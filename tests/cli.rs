@@ -28,7 +28,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     traced(&bench.path("model.pt"), 3, 16, None);
     traced(&bench.path("grey.pt"), 1, 28, None);
     traced(&bench.path("nan.pt"), 3, 16, Some(2));
-    // Every unit that ever varies reacts to painted text with an AUC of at least 0.
+    // Every unit among whose evidence is painted text has an AUC of at least 0 for it: some of the 14 do.
     bench.write("deny.toml", "level = \"deny\"\nreason = \"a test\"\n[match]\nconcepts = [\"text\"]\nmin-auc = 0.0\n");
     // No description has this word.
     bench.write("clean.toml", "level = \"deny\"\nreason = \"a test\"\n[match]\nany = [\"walrus\"]\n");

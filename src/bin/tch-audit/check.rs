@@ -17,6 +17,16 @@ use tch_audit::report::{self, Report};
 /// The model may be scripted, traced or frozen. If the images lie in one sub-folder per class, the model's accuracy on
 /// them is measured too: an accuracy near chance is the sign of a wrong --mean, --std or --input.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  clean: no policy of level `deny` is violated
+  1  denied: one is; the report says which, and why
+  2  the input or the run is wrong; nothing was judged
+
+Examples:
+  tch-audit check model.pt --probe photos/ --input 3x32x32 --out report/
+  tch-audit check model.pt --probe photos/ --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sites 'layer4*'
+  tch-audit check digits.pt --probe digits/ --input 1x28x28 --policies text.toml")]
 pub struct Arguments {
     /// The TorchScript file.
     model: PathBuf,

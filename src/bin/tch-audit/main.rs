@@ -79,7 +79,11 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Faults in policies say `error[code]` themselves, one by one.
+            match error.downcast_ref() {
+                Some(tch_audit::Error::Policy { rendered }) => eprintln!("{}", rendered.trim_end()),
+                _ => eprintln!("error: {error:#}"),
+            }
             ExitCode::from(EXIT_FAILED)
         }
     }

@@ -3,7 +3,7 @@
 use super::stats::Accuracy;
 use super::{Evaluation, correct, correct_with, count, labels};
 use crate::edit::Plan;
-use crate::edit::repair::{BATCH, LastLayer, Refit};
+use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
 use crate::graph::{Graph, Mask};
 use crate::probe::Probe;
 use crate::{Error, Model, Result, UnitId};
@@ -168,18 +168,20 @@ fn measure(
     let truth = labels(&clean.validation)?;
     let mut repaired = vec![Accuracy::new(0, 0); evaluations.len()];
     for half in 0..2 {
-        let fit_on = every_other(&features, 1 - half);
+        let rows = indices(&clean.validation, 1 - half)?;
+        let rows = Tensor::from_slice(&rows.iter().map(|i| *i as i64).collect::<Vec<_>>());
+        let fit_on = features.index_select(0, &rows.to_device(features.device()));
+        let fit_to = truth.index_select(0, &rows);
         let refit: Refit = match pull {
-            Some(pull) => layer.refit_with(model, &fit_on, &every_other(&truth, 1 - half), *pull)?,
+            Some(pull) => layer.refit_with(model, &fit_on, &fit_to, *pull)?,
             None => {
-                let refit = layer.refit(model, &fit_on, &every_other(&truth, 1 - half))?;
+                let refit = layer.refit(model, &fit_on, &fit_to)?;
                 *pull = Some(refit.pull);
                 refit
             }
         };
         for (evaluation, sum) in evaluations.iter().zip(&mut repaired) {
-            let indices: Vec<usize> = (half as usize..evaluation.validation.len()).step_by(2).collect();
-            let held_out = evaluation.validation.select(&indices)?;
+            let held_out = evaluation.validation.select(&indices(&evaluation.validation, half)?)?;
             let part = count(&correct_with(layer, &refit, model, graph, masks, &held_out)?);
             *sum = Accuracy::new(sum.correct + part.correct, sum.total + part.total);
         }
@@ -187,8 +189,10 @@ fn measure(
     Ok(zeroed.into_iter().zip(repaired).map(|(z, r)| (z, Some(r))).collect())
 }
 
-fn every_other(rows: &Tensor, first: i64) -> Tensor {
-    rows.slice(0, first, None, 2)
+/// One half of the images, each class halved. Evaluations of the same images have the same halves.
+fn indices(probe: &Probe, half: i64) -> Result<Vec<usize>> {
+    let halves = folds(&labels(probe)?, 2)?;
+    Ok(halves.iter().enumerate().filter(|(_, h)| **h == half).map(|(i, _)| i).collect())
 }
 
 fn best(sweep: &[Step], tolerated: f64) -> usize {

@@ -93,7 +93,7 @@ fn planted(vs: &nn::VarStore) -> nn::SequentialT {
     nn::seq_t().add(conv).add_fn(|x| x.relu().max_pool2d_default(SIDE as i64).flat_view()).add(fc)
 }
 
-/// Everything that training may draw on: batch norm, dropout.
+/// Everything that training may draw on: batch norm, dropout, and noise that is added in evaluation mode as well.
 fn restless(vs: &nn::VarStore) -> nn::SequentialT {
     let p = vs.root();
     let conv = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
@@ -102,6 +102,7 @@ fn restless(vs: &nn::VarStore) -> nn::SequentialT {
         .add(nn::batch_norm2d(&p / "bn", 6, Default::default()))
         .add_fn(|x| x.relu())
         .add_fn_t(|x, train| x.dropout(0.3, train))
+        .add_fn(|x| x + x.rand_like() * 1e-3)
         .add(nn::conv2d(&p / "conv2", 6, 6, 3, conv))
         .add_fn(|x| x.relu().adaptive_avg_pool2d([1, 1]).flat_view())
         .add_fn_t(|x, train| x.dropout(0.3, train))
@@ -190,7 +191,7 @@ fn an_audit_leaves_gradients_statistics_generator_and_modes_as_they_were() {
     let data = probe::drawn(2, SIDE, 5).unwrap();
     let vs = nn::VarStore::new(Device::Cpu);
     let net = restless(&vs);
-    vs.trainable_variables()[0].set_requires_grad(false);
+    let _ = vs.trainable_variables()[0].set_requires_grad(false);
     let x = data.tensor(0..data.len()).unwrap();
     net.forward_t(&x, true).cross_entropy_for_logits(&data.labels().unwrap()).backward();
     let state = || {
@@ -500,7 +501,7 @@ fn weights_that_are_nan_are_reported_by_site_and_unit() {
     let _alone = alone();
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
-    tch::no_grad(|| vs.variables()["conv.weight"].get(5).fill_(f64::NAN));
+    let _ = tch::no_grad(|| vs.variables()["conv.weight"].get(5).fill_(f64::NAN));
     match plain(&vs, &noise(4, 1)).build().unwrap().finish(&net) {
         Err(Error::NonFinite { site, unit, image, value }) => {
             assert_eq!((site.as_str(), unit, image.as_str()), ("conv", 5, "image-0"));

@@ -4,7 +4,7 @@ pub mod choose;
 pub mod compare;
 pub mod stats;
 
-use crate::edit::repair::{BATCH, LastLayer, Refit};
+use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
 use crate::graph::{Graph, Mask};
 use crate::probe::Probe;
 use crate::{Error, Model, Result};
@@ -72,10 +72,12 @@ impl Inputs {
         Ok(Self { features, labels: labels(probe)?, classes: probe.classes().len() })
     }
 
-    /// Every second image.
-    pub fn every_other(&self, first: i64) -> Self {
-        let rows = |t: &Tensor| t.slice(0, first, None, 2);
-        Self { features: rows(&self.features), labels: rows(&self.labels), classes: self.classes }
+    /// One of two halves, 0 or 1, with as many images of each class.
+    pub fn half(&self, half: i64) -> Result<Self> {
+        let inside = Tensor::from_slice(&folds(&self.labels, 2)?).eq(half);
+        let rows =
+            |t: &Tensor| t.f_index(&[Some(inside.to_device(t.device()))]).map_err(Error::torch("halving images"));
+        Ok(Self { features: rows(&self.features)?, labels: rows(&self.labels)?, classes: self.classes })
     }
 
     /// Which images a last layer gets right.

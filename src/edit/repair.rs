@@ -10,6 +10,7 @@
 use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
 use crate::probe::Probe;
 use crate::{Error, Model, Result};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 /// The strengths of the pull that are tried.
@@ -122,7 +123,7 @@ impl LastLayer {
         }
         let start = self.current(model)?;
         let labels = labels.to_device(features.device());
-        let fold_of = Tensor::arange(n, (Kind::Int64, features.device())).remainder(FOLDS);
+        let fold_of = Tensor::from_slice(&folds(&labels, FOLDS)?).to_device(features.device());
         let mut best = (f64::NEG_INFINITY, PULLS[0]);
         for pull in PULLS {
             let mut right = 0.0;
@@ -166,6 +167,21 @@ impl LastLayer {
         }
         Ok(old)
     }
+}
+
+/// Which of `n` folds each image belongs to, from 0. Every class is spread evenly over the folds, in whatever order the
+/// images come: where classes take turns, folds by number alone would have classes to themselves.
+pub(crate) fn folds(labels: &Tensor, n: i64) -> Result<Vec<i64>> {
+    let labels = Vec::<i64>::try_from(&labels.to_kind(Kind::Int64)).map_err(Error::torch("reading labels"))?;
+    let mut next: BTreeMap<i64, i64> = BTreeMap::new();
+    Ok(labels
+        .into_iter()
+        .map(|label| {
+            let fold = next.entry(label).or_insert(label);
+            *fold += 1;
+            (*fold - 1).rem_euclid(n)
+        })
+        .collect())
 }
 
 /// Images per forward pass outside the exemplar stage.
@@ -219,4 +235,24 @@ fn adam(target: &mut Tensor, gradient: &Tensor, first: &mut Tensor, second: &mut
     let mean = &*first / (1.0 - 0.9f64.powi(t));
     let spread = (&*second / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8;
     let _ = target.f_sub_(&(mean / spread * rate));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fold_has_every_class_in_whatever_order_they_come() {
+        let by_turns: Vec<i64> = (0..40).map(|i| i % 10).collect();
+        let sorted: Vec<i64> = (0..40).map(|i| i / 4).collect();
+        for labels in [by_turns, sorted] {
+            for n in [2, 4] {
+                let folds = folds(&Tensor::from_slice(&labels), n).unwrap();
+                for (class, fold) in (0..10).flat_map(|c| (0..n).map(move |f| (c, f))) {
+                    let count = labels.iter().zip(&folds).filter(|(l, f)| (**l, **f) == (class, fold)).count();
+                    assert_eq!(count as i64, 4 / n, "class {class}, fold {fold} of {n}");
+                }
+            }
+        }
+    }
 }

@@ -170,7 +170,7 @@ fn measure(
     }
     // Cross-fitting: the layer is refitted on one half of the clean images and measured on the other half of all.
     for half in 0..2 {
-        let fit_on = sets[0].every_other(1 - half);
+        let fit_on = sets[0].half(1 - half)?;
         let refit: Refit = match pull {
             Some(pull) => layer.refit_with(model, &fit_on.features, &fit_on.labels, *pull)?,
             None => {
@@ -180,7 +180,7 @@ fn measure(
             }
         };
         for (set, (_, sum)) in sets.iter().zip(&mut accuracy) {
-            let part = count(&set.every_other(half).right(&refit)?);
+            let part = count(&set.half(half)?.right(&refit)?);
             *sum = sum.map(|s| Accuracy::new(s.correct + part.correct, s.total + part.total));
         }
     }

@@ -105,7 +105,7 @@ fn a_network_that_does_not_end_in_a_linear_layer_is_refused_with_the_reason() {
     };
     let reason = refusal(&conv);
     assert!(reason.contains("ends in `conv`"), "{reason}");
-    let pooled = nn::func_t(|x, train| x.apply_t(&conv, train).mean_dim([2i64, 3].as_slice(), false, Kind::Float));
+    let pooled = nn::func_t(move |x, train| x.apply_t(&conv, train).mean_dim([2i64, 3].as_slice(), false, Kind::Float));
     let reason = refusal(&pooled);
     assert!(reason.contains("not in a linear layer"), "{reason}");
 }

@@ -39,9 +39,9 @@ fn planted(vs: &nn::VarStore) -> impl ModuleT + use<> {
     let float = (Kind::Float, Device::Cpu);
     tch::no_grad(|| {
         eye.ws.copy_(&Tensor::cat(&[Tensor::eye(3, float), Tensor::full([1, 3], 0.3, float)], 0).view([4, 3, 1, 1]));
-        eye.bs.as_mut().unwrap().zero_();
+        let _ = eye.bs.as_mut().unwrap().zero_();
         fc.ws.copy_(&Tensor::cat(&[Tensor::eye(3, float) * 10, Tensor::zeros([3, 7], float)], 1));
-        fc.bs.as_mut().unwrap().zero_();
+        let _ = fc.bs.as_mut().unwrap().zero_();
     });
     nn::func_t(move |x, train| {
         let seen = Tensor::cat(&[x.apply_t(&eye, train).relu(), x.apply_t(&idle, train).relu()], 1);

@@ -39,9 +39,9 @@ fn planted(vs: &nn::VarStore) -> impl ModuleT + use<> {
     let float = (Kind::Float, Device::Cpu);
     tch::no_grad(|| {
         eye.ws.copy_(&Tensor::cat(&[Tensor::eye(3, float), Tensor::full([1, 3], 0.3, float)], 0).view([4, 3, 1, 1]));
-        eye.bs.as_mut().unwrap().zero_();
+        let _ = eye.bs.as_mut().unwrap().zero_();
         fc.ws.copy_(&Tensor::cat(&[Tensor::eye(3, float) * 10, Tensor::zeros([3, 7], float)], 1));
-        fc.bs.as_mut().unwrap().zero_();
+        let _ = fc.bs.as_mut().unwrap().zero_();
     });
     nn::func_t(move |x, train| {
         let seen = Tensor::cat(&[x.apply_t(&eye, train).relu(), x.apply_t(&idle, train).relu()], 1);
@@ -105,7 +105,7 @@ fn a_network_that_does_not_end_in_a_linear_layer_is_refused_with_the_reason() {
     };
     let reason = refusal(&conv);
     assert!(reason.contains("ends in `conv`"), "{reason}");
-    let pooled = nn::func_t(|x, train| x.apply_t(&conv, train).mean_dim([2i64, 3].as_slice(), false, Kind::Float));
+    let pooled = nn::func_t(move |x, train| x.apply_t(&conv, train).mean_dim([2i64, 3].as_slice(), false, Kind::Float));
     let reason = refusal(&pooled);
     assert!(reason.contains("not in a linear layer"), "{reason}");
 }

@@ -177,7 +177,8 @@ pub(crate) fn folds(labels: &Tensor, n: i64) -> Result<Vec<i64>> {
     Ok(labels
         .into_iter()
         .map(|label| {
-            let fold = next.entry(label).or_insert(label);
+            let classes = next.len() as i64;
+            let fold = next.entry(label).or_insert(classes);
             *fold += 1;
             (*fold - 1).rem_euclid(n)
         })

@@ -8,13 +8,16 @@
 //!
 //! # The decision
 //!
-//! For each unit the strongest activations on all images, painted and plain, are pooled, and of the `n` highest (`n` =
-//! images per concept) each concept has a share: `p(c|E)`, smoothed by [`Thresholds::pseudo_count`]. Were all alike, it
+//! For each unit the strongest activations on all images, painted and plain, are pooled, those left out that the paint did
+//! not raise. Of the `n` highest (`n` = images per concept) each concept has a share: `p(c|E)`, smoothed by [`Thresholds::pseudo_count`]. Were all alike, it
 //! would be the prior `p(c) = 1 / number of sets`; the score is `ln p(c|E) - ln p(c)`, in nats. Paints without a name
 //! ([`crate::probe::paint::controls`]) take part and are never named: a unit that any change excites gives them their
 //! share, and to no concept enough. A concept is named if it passes every one of [`Thresholds`]; if no concept does but
 //! those of one family do together, the family is named (`stripes`). Otherwise the unit is
 //! [`Status::Abstained`](super::Status::Abstained). IoU is reported and decides nothing: a unit after pooling has no place.
+//!
+//! Most probe images should be without what is looked for. A concept that every other image shows already has little
+//! effect and no AUC to speak of, and its unit is abstained on.
 //!
 //! **Source:** the score is the pointwise mutual information of Hernandez et al. 2022 (MILAN, arXiv 2201.11114); ranking
 //! concepts by what a unit does on images of each is the idea of Oikarinen and Weng 2023 (CLIP-Dissect, arXiv 2204.10965,
@@ -75,20 +78,21 @@ pub struct Thresholds {
     pub auc_low: f64,
     /// Least standardised effect, in standard deviations.
     pub effect: f64,
-    /// Least AUC of images with the concept against those with any one rival, a concept of another family or a control.
-    pub rival_auc: f64,
+    /// How many times the share of any one rival (a concept of another family, a control, the plain images) the share
+    /// must be at least, unless it is more than half of all.
+    pub margin: f64,
     /// Images added to each unit's evidence that are spread evenly over all sets. With few images they keep the share
     /// down, so that nothing is named on the strength of one or two.
     pub pseudo_count: f64,
 }
 
 impl Default for Thresholds {
-    /// Share 0.35, family share 0.6, AUC 0.75, effect 1, AUC against rivals 0.7, 4 pseudo-counts.
+    /// Share 0.35, family share 0.6, AUC 0.75, effect 1, margin 1.5, 4 pseudo-counts.
     ///
     /// Set on networks with planted units, where they must name each, and on networks with random weights, where they
     /// must abstain on most (`tests/planted.rs`).
     fn default() -> Self {
-        Self { share: 0.35, family_share: 0.6, auc_low: 0.75, effect: 1.0, rival_auc: 0.7, pseudo_count: 4.0 }
+        Self { share: 0.35, family_share: 0.6, auc_low: 0.75, effect: 1.0, margin: 1.5, pseudo_count: 4.0 }
     }
 }
 
@@ -99,20 +103,16 @@ impl Options {
             return Err(Error::invalid(what, count, "1 or more"));
         }
         let t = &self.thresholds;
-        let shares = [
-            ("share", t.share),
-            ("family share", t.family_share),
-            ("lower end of the AUC", t.auc_low),
-            ("AUC against rivals", t.rival_auc),
-        ];
+        let shares = [("share", t.share), ("family share", t.family_share), ("lower end of the AUC", t.auc_low)];
         if let Some((what, value)) = shares.into_iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
             return Err(Error::invalid(format!("threshold of the {what}"), value, "0 to 1"));
         }
         if !t.effect.is_finite() {
             return Err(Error::invalid("threshold of the effect", t.effect, "a finite number"));
         }
-        if !(t.pseudo_count.is_finite() && t.pseudo_count >= 0.0) {
-            return Err(Error::invalid("pseudo-count", t.pseudo_count, "0 or more"));
+        let others = [("margin", t.margin), ("pseudo-count", t.pseudo_count)];
+        if let Some((what, value)) = others.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
+            return Err(Error::invalid(what, value, "0 or more"));
         }
         Ok(())
     }

@@ -27,15 +27,18 @@ pub(super) fn dead() -> Description {
 
 /// What is said of a live unit.
 pub(super) fn describe(bank: &[Concept], response: &Response, options: &Options) -> Description {
-    let mut evidence = score::evidence(bank, response, options);
-    let sets = score::sets(response) as f64;
-    let chosen = named(bank, response, &evidence, options).or_else(|| family(bank, response, &evidence, options));
+    let shares = score::set_shares(response, options);
+    let mut evidence = score::evidence(bank, response, &shares, options);
+    let sets = shares.len() as f64;
+    let chosen = named(bank, &shares, &evidence, options).or_else(|| family(bank, &shares, &evidence, options));
     // Stable: equals stay in the order of the bank.
     let mut order: Vec<(&Concept, f64)> = bank.iter().zip(evidence.iter().map(|e| e.share)).collect();
     order.sort_by(|a, b| b.1.total_cmp(&a.1));
     let said = chosen.as_ref().map(|c| c.text.as_str());
     let alternatives = order
         .iter()
+        // A concept without a share has no score: its logarithm is not a number that reports can hold.
+        .filter(|(_, share)| *share > 0.0)
         .map(|(concept, share)| Alternative { text: words(concept), score: (share * sets).ln() })
         .filter(|a| said != Some(a.text.as_str()))
         .take(ALTERNATIVES)
@@ -62,42 +65,36 @@ pub(super) fn describe(bank: &[Concept], response: &Response, options: &Options)
     Description { alternatives, evidence, ..description }
 }
 
-/// The concept with the largest share that passes every threshold.
-fn named(bank: &[Concept], response: &Response, evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
-    let t = &options.thresholds;
-    let (i, (concept, best)) = best(bank.iter().zip(evidence).enumerate(), |(_, (_, e))| e.share)?;
-    let passes = best.share >= t.share && excites(best, options);
-    let rivals = |k: usize| bank.get(k).is_none_or(|c| c.family() != concept.family());
-    let passes = passes && score::against_rivals(response, i, rivals) >= t.rival_auc;
-    passes.then(|| Candidate { text: words(concept), share: best.share, sets: 1 })
+/// The concept with the largest share, if it passes every threshold.
+fn named(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
+    let (concept, found) = best(bank.iter().zip(evidence), |(_, e)| e.share)?;
+    let passes = found.share > 0.0
+        && found.share >= options.thresholds.share
+        && excites(found, options)
+        && stands_out(found.share, concept.family(), bank, shares, options);
+    passes.then(|| Candidate { text: words(concept), share: found.share, sets: 1 })
 }
 
-/// The family whose concepts together have the largest share, if at least two of them excite the unit and stand out
-/// from everything else.
-fn family(bank: &[Concept], response: &Response, evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
-    let t = &options.thresholds;
-    let mut families: Vec<&str> = Vec::new();
-    for concept in bank {
-        if !families.contains(&concept.family()) {
-            families.push(concept.family());
-        }
-    }
-    let members = |family: &str| -> Vec<(usize, &ConceptEvidence)> {
-        bank.iter()
-            .zip(evidence)
-            .enumerate()
-            .filter(|(_, (c, _))| c.family() == family)
-            .map(|(i, (_, e))| (i, e))
-            .collect()
+/// The family with the largest share of its concepts together, if it passes and at least two of them excite the unit.
+fn family(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
+    let members = |family: &str| -> Vec<&ConceptEvidence> {
+        bank.iter().zip(evidence).filter(|(c, _)| c.family() == family).map(|(_, e)| e).collect()
     };
-    let share = |family: &str| members(family).iter().map(|(_, e)| e.share).sum::<f64>();
-    let family = best(families.iter().copied(), |f| share(f))?;
-    let exciting: Vec<usize> =
-        members(family).into_iter().filter(|(_, e)| excites(e, options)).map(|(i, _)| i).collect();
-    let rivals = |k: usize| bank.get(k).is_none_or(|c| c.family() != family);
-    let stands_out = |&i: &usize| score::against_rivals(response, i, rivals) >= t.rival_auc;
-    let passes = share(family) >= t.family_share && exciting.len() >= 2 && exciting.iter().all(stands_out);
-    passes.then(|| Candidate { text: family.to_string(), share: share(family), sets: members(family).len() })
+    let share = |family: &str| members(family).iter().map(|e| e.share).sum::<f64>();
+    let family = best(bank.iter().map(Concept::family), |f| share(f))?;
+    let (members, share) = (members(family), share(family));
+    let passes = share > 0.0
+        && share >= options.thresholds.family_share
+        && members.iter().filter(|e| excites(e, options)).count() >= 2
+        && stands_out(share, family, bank, shares, options);
+    passes.then(|| Candidate { text: family.to_string(), share, sets: members.len() })
+}
+
+/// Whether no set outside the family (controls and plain images included) comes near this share; more than half of all
+/// stands out by itself.
+fn stands_out(share: f64, family: &str, bank: &[Concept], shares: &[f64], options: &Options) -> bool {
+    let rivals = shares.iter().enumerate().filter(|(k, _)| bank.get(*k).is_none_or(|c| c.family() != family));
+    share > 0.5 || share >= options.thresholds.margin * rivals.map(|(_, s)| *s).fold(0.0, f64::max)
 }
 
 /// The first of the largest.

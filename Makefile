@@ -4,8 +4,8 @@
 CARGO ?= cargo
 # More for cargo: make test CARGOFLAGS="--locked --offline"
 CARGOFLAGS ?=
-# More for the demo: make demo ARGS="--fix"
-ARGS ?=
+# How the demo goes on: make demo ARGS= leaves out the edit
+ARGS ?= --fix
 
 .DEFAULT_GOAL := help
 .PHONY: help libtorch demo test lint doc bench clean
@@ -27,9 +27,10 @@ demo: libtorch ## audit a network that learned to read a stamped word
 	*) echo "demo: failed with exit code $$status" >&2; exit $$status ;; \
 	esac
 
+# Many small networks at once: threads of their own would only get in each other's way.
 test: libtorch ## run all tests, those in the documentation included
 	@echo "test: building and running (some minutes the first time)"
-	@$(CARGO) test $(CARGOFLAGS) --release
+	@OMP_NUM_THREADS=1 $(CARGO) test $(CARGOFLAGS) --release
 
 lint: libtorch ## check the format, and run clippy with warnings denied
 	@$(CARGO) fmt --check

@@ -170,13 +170,12 @@ impl<'v> Auditor<'v> {
             let right = evaluate::correct(model, &audit.graph, &[], &evaluation.validation)?;
             entry.evaluations.push(NamedAccuracy { name: evaluation.name.clone(), accuracy: evaluate::count(&right) });
         }
-        if !self.quiet {
-            eprintln!("{}", line(&entry));
-        }
         self.last = now;
         // An audit at the end of an epoch that was just audited is the same audit.
         if self.history.last().is_some_and(|h| (h.epoch, h.step) == (entry.epoch, entry.step)) {
             entry.changed = self.history.pop().map_or(0, |h| h.changed);
+        } else if !self.quiet {
+            eprintln!("{}", line(&entry));
         }
         self.history.push(entry);
         Ok(())

@@ -8,13 +8,14 @@
 //!
 //! # The decision
 //!
-//! For each unit the strongest activations on all images, painted and plain, are pooled, those left out that the paint did
-//! not raise. Of the `n` highest (`n` = images per concept) each concept has a share: `p(c|E)`, smoothed by [`Thresholds::pseudo_count`]. Were all alike, it
-//! would be the prior `p(c) = 1 / number of sets`; the score is `ln p(c|E) - ln p(c)`, in nats. Paints without a name
-//! ([`crate::probe::paint::controls`]) take part and are never named: a unit that any change excites gives them their
-//! share, and to no concept enough. A concept is named if it passes every one of [`Thresholds`]; if no concept does but
-//! those of one family do together, the family is named (`stripes`). Otherwise the unit is
-//! [`Status::Abstained`](super::Status::Abstained). IoU is reported and decides nothing: a unit after pooling has no place.
+//! For each unit the strongest activations on all images, painted and plain, are pooled, those left out that the paint
+//! did not raise. Of the `n` highest (`n` = images per concept) each concept has a share: `p(c|E)`, smoothed by
+//! [`Thresholds::pseudo_count`]. Were all alike, it would be the prior `p(c) = 1 / number of sets`; the score is
+//! `ln p(c|E) - ln p(c)`, in nats. Paints without a name ([`crate::probe::paint::controls`]) take part and are never
+//! named: a unit that any change excites gives them their share, and to no concept enough. A concept is named if it
+//! passes every one of [`Thresholds`]; if no concept does but those of one family do together, the family is named
+//! (`stripes`). Otherwise the unit is [`Status::Abstained`](super::Status::Abstained). IoU is reported and decides
+//! nothing: a unit after pooling has no place.
 //!
 //! Most probe images should be without what is looked for. A concept that every other image shows already has little
 //! effect and no AUC to speak of, and its unit is abstained on.

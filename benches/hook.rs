@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench hook`; with `-- --test` a few repetitions, to see that it runs. Compared passes take turns, so
 //! that a machine that slows down slows both, and the ratio is taken pair by pair.
+#![allow(clippy::unit_arg)]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

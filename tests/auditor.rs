@@ -55,7 +55,7 @@ fn policies(level: &str, action: &str, concept: &str) -> Policies {
 fn noise(n: usize, seed: u64) -> Probe {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut image = |i: usize| {
-        let low = if i % 2 == 0 { 40 } else { 140 };
+        let low = if i.is_multiple_of(2) { 40 } else { 140 };
         RgbImage::from_fn(SIDE as u32, SIDE as u32, |_, _| Rgb(std::array::from_fn(|_| rng.u8(low..low + 70))))
     };
     let images = (0..n).map(&mut image).collect();
@@ -155,7 +155,7 @@ fn train(every: Option<Every>) -> Vec<(String, Tensor)> {
                 x = x.flip([3]);
             }
             // One number: the generator keeps the other of the pair, which is part of its state.
-            x = x + 0.1 * Tensor::randn([1], (Kind::Float, Device::Cpu));
+            x += 0.1 * Tensor::randn([1], (Kind::Float, Device::Cpu));
             let loss = net.forward_t(&x, true).cross_entropy_for_logits(&labels.index_select(0, &batch));
             opt.backward_step(&loss);
             if let Some(auditor) = &mut auditor {

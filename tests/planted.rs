@@ -1,6 +1,7 @@
 //! The concepts describer on networks whose units are known: what it must name, and when it must not name anything.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use tch_audit::describe::concepts::{Concepts, Options, Overlap};
@@ -35,6 +36,18 @@ fn scenes(per_class: usize, size: usize, seed: u64) -> Probe {
     let all = drawn(per_class, size, seed).unwrap();
     let plain = |i: &usize| ["diamond", "moon", "star"].contains(&all.classes()[all.label(*i).unwrap()].as_str());
     all.select(&(0..all.len()).filter(plain).collect::<Vec<_>>()).unwrap()
+}
+
+/// A network and its variables, the same for the same seed: libtorch has one random generator, which tests that run at
+/// the same time would take numbers from in turn. One thread, since sums depend on how libtorch splits them.
+fn built<N>(seed: i64, build: impl FnOnce(&nn::Path<'_>) -> N) -> (nn::VarStore, N) {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::set_num_threads(1);
+    tch::manual_seed(seed);
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = build(&vs.root());
+    (vs, net)
 }
 
 fn conv(p: &nn::Path<'_>, name: &str, (from, to): (i64, i64), kernel: i64, stride: i64) -> nn::Conv2D {
@@ -133,16 +146,15 @@ fn lesson(base: &Probe, n: usize, rng: &mut fastrand::Rng) -> (Tensor, Tensor) {
 }
 
 /// A network whose last layer, `head`, has one unit per concept of the bank.
-fn detectors(vs: &nn::VarStore) -> impl ModuleT + use<> {
-    let p = vs.root();
+fn detectors(p: &nn::Path<'_>) -> impl ModuleT + use<> {
     let layers: Vec<_> = [("a", 3, 24, 5, 2), ("b", 24, 48, 3, 1), ("c", 48, 64, 3, 2), ("d", 64, 64, 3, 1)]
         .into_iter()
         .map(|(name, from, to, kernel, stride)| {
-            let normal = nn::batch_norm2d(&p / format!("{name}n"), to, Default::default());
-            (conv(&p, name, (from, to), kernel, stride), normal)
+            let normal = nn::batch_norm2d(p / format!("{name}n"), to, Default::default());
+            (conv(p, name, (from, to), kernel, stride), normal)
         })
         .collect();
-    let head = nn::linear(&p / "head", 128, paint::bank().len() as i64, Default::default());
+    let head = nn::linear(p / "head", 128, paint::bank().len() as i64, Default::default());
     Net(move |x: &Tensor, train| {
         let features = layers.iter().fold(x.shallow_clone(), |x, (c, n)| x.apply(c).apply_t(n, train).relu());
         let pooled = [features.mean_dim(&[2i64, 3][..], false, Kind::Float), features.amax([2i64, 3], false)];
@@ -187,10 +199,7 @@ fn qualities(net: &dyn ModuleT, rng: &mut fastrand::Rng) -> Vec<f64> {
 
 #[test]
 fn trained_detectors_of_every_concept_are_named() {
-    tch::set_num_threads(1);
-    tch::manual_seed(5);
-    let vs = nn::VarStore::new(Device::Cpu);
-    let net = detectors(&vs);
+    let (vs, net) = built(5, detectors);
     let names: Vec<String> = paint::bank().iter().map(|c| c.name().to_string()).collect();
     // A detector that is none proves nothing about the describer, so training goes on until all are good.
     let (mut rng, mut fresh, mut found) = (fastrand::Rng::with_seed(3), fastrand::Rng::with_seed(4), Vec::new());
@@ -318,12 +327,12 @@ fn units_set_by_hand_are_named() {
         said.extend(audit(vs, net, &[site], &probe, Options::default()).unwrap());
     };
     let colors = ["red", "green", "blue", "yellow", "cyan", "magenta", "white", "black"];
-    let vs = nn::VarStore::new(Device::Cpu);
-    add(&colors, "colors", &vs, &color_net(&vs.root()));
-    let vs = nn::VarStore::new(Device::Cpu);
-    add(&["horizontal-stripes", "vertical-stripes", "diagonal-stripes"], "stripes", &vs, &stripe_net(&vs.root()));
-    let vs = nn::VarStore::new(Device::Cpu);
-    add(&["border"], "border", &vs, &border_net(&vs.root()));
+    let (vs, net) = built(0, color_net);
+    add(&colors, "colors", &vs, &net);
+    let (vs, net) = built(0, stripe_net);
+    add(&["horizontal-stripes", "vertical-stripes", "diagonal-stripes"], "stripes", &vs, &net);
+    let (vs, net) = built(0, border_net);
+    add(&["border"], "border", &vs, &net);
     judge("by hand", &planted, &said);
 }
 
@@ -340,14 +349,13 @@ fn mostly_abstains(what: &str, said: &[(String, Description)]) {
 fn most_units_of_random_convolutions_are_abstained_on() {
     let probe = drawn(20, 32, 77).unwrap();
     for seed in 0..3 {
-        tch::manual_seed(seed);
-        let vs = nn::VarStore::new(Device::Cpu);
-        let p = vs.root();
-        let (a, b) = (conv(&p, "a", (3, 16), 3, 1), conv(&p, "b", (16, 32), 3, 2));
-        let (c, l) = (conv(&p, "c", (32, 48), 3, 2), nn::linear(&p / "l", 48, 32, Default::default()));
-        let net = Net(move |x: &Tensor, _| {
-            let features = x.apply(&a).relu().apply(&b).relu().apply(&c).relu();
-            features.mean_dim(&[2i64, 3][..], false, Kind::Float).apply(&l)
+        let (vs, net) = built(seed, |p| {
+            let (a, b) = (conv(p, "a", (3, 16), 3, 1), conv(p, "b", (16, 32), 3, 2));
+            let (c, l) = (conv(p, "c", (32, 48), 3, 2), nn::linear(p / "l", 48, 32, Default::default()));
+            Net(move |x: &Tensor, _| {
+                let features = x.apply(&a).relu().apply(&b).relu().apply(&c).relu();
+                features.mean_dim(&[2i64, 3][..], false, Kind::Float).apply(&l)
+            })
         });
         let said = audit(&vs, &net, &["a", "b", "c", "l"], &probe, Options::default()).unwrap();
         mostly_abstains(&format!("random network {seed}"), &said);
@@ -357,9 +365,7 @@ fn most_units_of_random_convolutions_are_abstained_on() {
 #[test]
 fn most_units_of_a_random_resnet_are_abstained_on() {
     for (seed, size, images) in [(0, 32, 32), (1, 64, 16)] {
-        tch::manual_seed(seed);
-        let vs = nn::VarStore::new(Device::Cpu);
-        let net = tch::vision::resnet::resnet18(&vs.root(), 10);
+        let (vs, net) = built(seed, |p| tch::vision::resnet::resnet18(p, 10));
         let options = Options { images, bootstrap: 40, ..Default::default() };
         let said = audit(&vs, &net, &["auto"], &drawn(6, size, 77).unwrap(), options).unwrap();
         mostly_abstains(&format!("random resnet18 {seed} at {size}"), &said);
@@ -422,9 +428,7 @@ fn corner() -> Concept {
 
 #[test]
 fn iou_equals_brute_force_over_all_pixels() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    tch::manual_seed(1);
-    let layer = conv(&vs.root(), "layer", (3, 5), 5, 2);
+    let (vs, layer) = built(1, |p| conv(p, "layer", (3, 5), 5, 2));
     let net = Net(move |x: &Tensor, _| x.apply(&layer));
     let probe = drawn(1, 24, 5).unwrap();
     let model = Model::new(&vs, &net);
@@ -459,8 +463,8 @@ fn trio(p: &nn::Path<'_>) -> impl ModuleT + use<> {
 
 #[test]
 fn units_that_never_vary_are_dead() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let said = audit(&vs, &trio(&vs.root()), &["trio"], &scenes(10, 32, 1), Options::default()).unwrap();
+    let (vs, net) = built(0, trio);
+    let said = audit(&vs, &net, &["trio"], &scenes(10, 32, 1), Options::default()).unwrap();
     assert_ne!(said[0].1.status, Status::Dead);
     for (_, dead) in &said[1..] {
         assert_eq!((dead.status, dead.text.as_str(), dead.score), (Status::Dead, "never active (dead)", 0.0));
@@ -470,9 +474,9 @@ fn units_that_never_vary_are_dead() {
 
 #[test]
 fn one_image_is_not_enough_to_name_anything() {
-    let vs = nn::VarStore::new(Device::Cpu);
+    let (vs, net) = built(0, trio);
     let probe = scenes(10, 32, 1).select(&[0]).unwrap();
-    let said = audit(&vs, &trio(&vs.root()), &["trio"], &probe, Options::default()).unwrap();
+    let said = audit(&vs, &net, &["trio"], &probe, Options::default()).unwrap();
     assert_eq!(said[0].1.status, Status::Abstained);
     assert_eq!(said[0].1.score, 0.0);
     assert!(said[0].1.evidence.len() >= 5 && said[0].1.alternatives.len() == 3);
@@ -480,8 +484,7 @@ fn one_image_is_not_enough_to_name_anything() {
 
 #[test]
 fn a_vector_of_one_unit_is_described_and_the_users_concept_named() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let layer = nn::linear(vs.root() / "one", 3 * 16, 1, Default::default());
+    let (vs, layer) = built(0, |p| nn::linear(p / "one", 3 * 16, 1, Default::default()));
     tch::no_grad(|| {
         let _ = layer.ws.shallow_clone().fill_(1.0);
     });
@@ -501,11 +504,8 @@ fn the_number_of_threads_changes_nothing() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            // One thread in libtorch too: its sums depend on how it splits them.
-            tch::set_num_threads(1);
-            let vs = nn::VarStore::new(Device::Cpu);
-            audit(&vs, &color_net(&vs.root()), &["colors", "opponents"], &scenes(10, 32, 1), Options::default())
-                .unwrap()
+            let (vs, net) = built(0, color_net);
+            audit(&vs, &net, &["colors", "opponents"], &scenes(10, 32, 1), Options::default()).unwrap()
         })
     };
     assert_eq!(run(1), run(4));
@@ -513,8 +513,7 @@ fn the_number_of_threads_changes_nothing() {
 
 #[test]
 fn an_infinite_activation_under_paint_is_an_error_that_names_the_paint() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let layer = set(&vs.root(), "big", &mix(&[[2e38; 3]]), &[0.0]);
+    let (vs, layer) = built(0, |p| set(p, "big", &mix(&[[2e38; 3]]), &[0.0]));
     let net = Net(move |x: &Tensor, _| x.apply(&layer));
     let dim = |i: u8| image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x + y) as u8 / 4 + i; 3]));
     let preprocess = Preprocess::new(3, 16, 16, vec![0.0; 3], vec![1.0; 3]).unwrap();
@@ -529,8 +528,7 @@ fn an_infinite_activation_under_paint_is_an_error_that_names_the_paint() {
 
 #[test]
 fn senseless_arguments_are_refused_by_name() {
-    let vs = nn::VarStore::new(Device::Cpu);
-    let net = trio(&vs.root());
+    let (vs, net) = built(0, trio);
     let probe = scenes(10, 32, 1);
     let try_with = |bank: Vec<Concept>, options: Options| {
         audit_with(&vs, &net, &["trio"], &probe, bank, options).unwrap_err().to_string()

@@ -437,6 +437,7 @@ fn invalid(builder: AuditorBuilder<'_>) -> String {
 
 #[test]
 fn the_builder_names_what_is_missing_or_makes_no_sense() {
+    let _alone = alone();
     let vs = nn::VarStore::new(Device::Cpu);
     let probe = noise(4, 1);
     let message = invalid(Auditor::builder(&vs).policies(policies("warn", "none", "mark")));
@@ -463,6 +464,7 @@ fn the_builder_names_what_is_missing_or_makes_no_sense() {
 
 #[test]
 fn an_unknown_site_is_told_with_the_nearest_names() {
+    let _alone = alone();
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
     let mut auditor = plain(&vs, &noise(4, 1)).sites(["cnov"]).build().unwrap();

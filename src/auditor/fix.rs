@@ -33,7 +33,10 @@ pub(super) fn fix(
         applied.difference
     );
     if let (Some(layer), Some(refit)) = (&layer, &outcome.refit) {
-        let _ = layer.install(model, refit)?;
+        if let Err(error) = layer.install(model, refit) {
+            applied.undo()?;
+            return Err(error);
+        }
         verification.push_str("; the last layer is refitted on clean validation images");
     }
     let sweep = evaluations_of(&choice, auditor);

@@ -3,7 +3,7 @@
 use crate::describe::{DescribedUnit, Describer, concepts};
 use crate::exemplars::{self, Exemplars};
 use crate::graph::{Graph, Site};
-use crate::policy::{self, Outcome, Policies};
+use crate::policy::{self, Date, Outcome, Policies};
 use crate::probe::Probe;
 use crate::probe::paint::{self, Concept};
 use crate::{Error, Model, Result};
@@ -20,6 +20,8 @@ pub struct Settings {
     pub concepts: concepts::Options,
     /// The concepts that are painted.
     pub bank: Vec<Concept>,
+    /// The day that decides which waivers have expired.
+    pub today: Date,
 }
 
 impl Default for Settings {
@@ -30,6 +32,7 @@ impl Default for Settings {
             exemplars: exemplars::Options::default(),
             concepts: concepts::Options::default(),
             bank: paint::bank(),
+            today: Date::today(),
         }
     }
 }
@@ -85,7 +88,7 @@ impl Audit {
             .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
             .collect();
         lap("describe");
-        let outcome = policy::check(policies, &units);
+        let outcome = policy::check(policies, &units, settings.today);
         lap("policy");
         tracing::info!(units = units.len(), findings = outcome.findings.len(), "audited");
         Ok(Audit { graph, sites, exemplars, units, outcome, describer: fingerprint, seconds })

@@ -9,7 +9,7 @@ use crate::audit::{Audit, Settings};
 use crate::edit::Applied;
 use crate::evaluate::{self, Evaluation};
 use crate::hook::with_rng_restored;
-use crate::policy::{Level, Policies};
+use crate::policy::{self, Level, Policies, Standing};
 use crate::probe::Probe;
 use crate::report::{self, HistoryEntry, NamedAccuracy, Report};
 use crate::{Error, Model, Result, UnitId};
@@ -120,6 +120,7 @@ impl<'v> Auditor<'v> {
         let audit = Audit::run(&model, &self.probe, &self.settings, &self.policies)?;
         self.record(&model, &audit)?;
         let mut report = Report::of(&audit, &self.name, &model, &self.probe, &self.settings);
+        report.judge(&audit.outcome, |_| None);
         report.history = self.history.clone();
         let wanted = audit.outcome.to_zero();
         if self.fix && !wanted.is_empty() {
@@ -164,7 +165,8 @@ impl<'v> Auditor<'v> {
         }
         entry.changed =
             now.iter().filter(|(id, text)| self.last.get(*id).is_some_and(|before| before != *text)).count();
-        let flagged = audit.outcome.findings.iter().filter(|f| f.level != Level::Allow);
+        let counts = |f: &&policy::Finding| f.level != Level::Allow && !matches!(f.standing, Standing::Waived { .. });
+        let flagged = audit.outcome.findings.iter().filter(counts);
         entry.flagged = flagged.map(|f| &f.unit).collect::<std::collections::BTreeSet<_>>().len();
         for evaluation in &self.evaluations {
             let right = evaluate::correct(model, &audit.graph, &[], &evaluation.validation)?;
@@ -183,18 +185,26 @@ impl<'v> Auditor<'v> {
 }
 
 impl Finished {
-    /// Fails when a policy of level `deny` is violated.
+    /// Fails when a policy of level `deny` is violated, or a notice about the policies has that level.
     ///
     /// # Errors
     /// [`Error::Denied`].
     pub fn deny(&self) -> Result<()> {
-        let violated: Vec<&str> = self.report.violated(Level::Deny).map(|p| p.name.as_str()).collect();
-        if violated.is_empty() {
+        if !self.report.denied {
             return Ok(());
         }
-        let findings = self.report.findings.iter().filter(|f| violated.contains(&f.policy.as_str())).count();
-        let findings = format!("{findings} {}", if findings == 1 { "finding" } else { "findings" });
-        Err(Error::Denied { findings, policies: violated.join(", ") })
+        let violated: Vec<&str> = self.report.violated(Level::Deny).map(|p| p.name.as_str()).collect();
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let counts = |f: &&report::ReportedFinding| f.counts() && violated.contains(&f.policy.as_str());
+        let findings = self.report.findings.iter().filter(counts).count();
+        let notices: Vec<&str> =
+            self.report.notices.iter().filter(|n| n.level == Level::Deny).map(|n| n.code.as_str()).collect();
+        let (findings, policies) = if violated.is_empty() {
+            (count(notices.len(), "notice"), notices.join(", "))
+        } else {
+            (count(findings, "finding"), violated.join(", "))
+        };
+        Err(Error::Denied { findings, policies })
     }
 
     /// The report as text for a terminal.

@@ -1,9 +1,13 @@
 //! What a unit responds to, in words, with the evidence.
 
 pub mod concepts;
+mod table;
+
+pub use table::read_table;
 
 use crate::exemplars::UnitExemplars;
 use crate::{Result, UnitId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Puts units into words.
@@ -22,7 +26,7 @@ pub trait Describer {
 }
 
 /// Whether there is a description at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
     /// The unit responds to what [`Description::text`] says.
@@ -34,7 +38,7 @@ pub enum Status {
 }
 
 /// Words for one unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
     /// The description, in words.
     pub text: String,
@@ -52,8 +56,26 @@ pub struct Description {
     pub evidence: Vec<ConceptEvidence>,
 }
 
+impl Description {
+    /// Words without numbers, as another tool may have found them; without any words the unit is
+    /// [`Status::Abstained`].
+    pub fn words(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let status = if text.trim().is_empty() { Status::Abstained } else { Status::Described };
+        Self {
+            text,
+            status,
+            score: 0.0,
+            log_likelihood: 0.0,
+            log_prior: 0.0,
+            alternatives: Vec::new(),
+            evidence: Vec::new(),
+        }
+    }
+}
+
 /// A description that was considered and not chosen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Alternative {
     /// The description.
     pub text: String,
@@ -62,7 +84,7 @@ pub struct Alternative {
 }
 
 /// What was measured about one unit and one concept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConceptEvidence {
     /// The concept's name, for example `text`.
     pub concept: String,
@@ -82,7 +104,7 @@ pub struct ConceptEvidence {
 }
 
 /// A unit with its description: what policies judge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DescribedUnit {
     /// Which unit.
     pub id: UnitId,

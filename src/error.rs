@@ -107,9 +107,9 @@ pub enum Error {
         /// `NaN`, `inf` or `-inf`.
         value: f32,
     },
-    /// One or more policy files are wrong; the text shows every place.
+    /// One or more files (policies, configuration, tables, reports) are wrong; the text shows every place.
     #[error("{rendered}")]
-    Policy {
+    Faults {
         /// All faults, each with file, line, caret and suggestion.
         rendered: String,
     },
@@ -194,7 +194,7 @@ fn suggestion(nearest: &[String]) -> String {
 }
 
 /// The up to three names nearest to `name`, best first; names that have nothing in common with it are left out.
-pub(crate) fn nearest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub fn nearest<'a>(name: &str, valid: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let lower = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = valid
         .into_iter()

@@ -60,17 +60,20 @@
 pub mod audit;
 pub mod auditor;
 pub mod describe;
+pub mod diagnostic;
 pub mod edit;
 mod error;
 pub mod evaluate;
+pub mod exit;
 pub mod exemplars;
 pub mod graph;
 pub mod hook;
 mod model;
 pub mod policy;
 pub mod probe;
-mod progress;
+pub mod progress;
 pub mod report;
+mod table;
 mod unit;
 
 pub use error::{Error, Result};

@@ -8,14 +8,18 @@
 //! reason = "reads the caption"  # required: for whoever reads the finding
 //!
 //! [match]
-//! any  = ["text", "caption", '/serial n(o|umber)/']  # words, phrases, /regular expressions/
-//! all  = []                     # every one of these as well
-//! none = []                     # exceptions: none of these
-//! concepts   = ["text"]         # names from the describer's bank
+//! any    = ["text", "caption", "{animal} face", '/serial n(o|umber)/']  # words, phrases, /regular expressions/
+//! all    = []                   # every one of these as well
+//! none   = []                   # exceptions: none of these anywhere in the description
+//! except = ["text book"]        # exceptions: what matched inside one of these does not count
+//! concepts   = ["text"]         # concepts or families of concepts from the describer's bank
 //! min-score  = 0.0              # nats: how much better than chance a description must fit
 //! min-effect = 1.0              # standard deviations: causal effect of the concept
 //! min-auc    = 0.8              # AUC of the concept, 0 to 1
 //! min-share  = 0.3              # share of the concept among what excites the unit most, 0 to 1
+//!
+//! [groups]
+//! animal = ["dog", "cat"]       # `{animal}` in a phrase is any of these words
 //!
 //! [scope]
 //! sites   = ["layer3*"]         # globs; all sites if left out
@@ -24,45 +28,89 @@
 //! [limits]
 //! max-units = 0                 # findings that are tolerated; with both limits set, both hold
 //! max-share = 0.0               # as a share of the units in scope, 0 to 1
+//!
+//! [lints]
+//! unmatched-rule = "allow"      # how grave it is when the policy itself is out of date, by code
+//!
+//! [labels]                      # for `policies evaluate`: columns of a table labelled by hand
+//! positive  = ["text"]
+//! leave-out = ["borderline"]
+//!
+//! [[waive]]                     # findings that are excused, for a reason and for a while
+//! site    = "layer4.2*"         # a glob
+//! unit    = [17, 30]            # one number or several; needs `site`
+//! description = "book cover"    # a phrase or a /regular expression/
+//! reason  = "book covers are a class of ours"
+//! expires = 2027-03-31          # the last day; without it the waiver holds for good
+//!
+//! [[test]]                      # for `policies test`
+//! description = "black lettering"
+//! matches     = true
 //! ```
 //!
 //! **Words** match whole words, whatever their case, with plurals and simple inflections; `texture` is not `text`.
-//! Regular expressions see the description as it is and ignore case.
+//! Articles are passed over. In a phrase `{group}` stands for any word of a group and `*` for any one word. Regular
+//! expressions see the description as it is and ignore case.
 //!
-//! **Concepts** match in two ways. Either the unit is described and its description names the concept. Or one of
-//! `min-effect`, `min-auc` and `min-share` is set and the unit's evidence for the concept reaches all that are set, whatever the description says:
-//! this is how units that the describer abstained on can match. Without any minimum, evidence alone never matches.
-//! `min-score` is about descriptions and does not touch the second way.
+//! **Exceptions** are of two kinds. An entry of `none` holds a description back whatever else it says. An entry of
+//! `except` only takes away what lies inside it: with `any = ["face"]` and `except = ["clock face"]`, `a clock face` does
+//! not match and `a clock face and the face of a man` does.
+//!
+//! **Concepts** match in two ways. Either the unit is described and its description names the concept or one of its
+//! synonyms ([`Vocabulary`]). Or one of `min-effect`, `min-auc` and `min-share` is set and the unit's evidence for the
+//! concept reaches all that are set, whatever the description says: this is how units that the describer abstained on can
+//! match. Without any minimum, evidence alone never matches. `min-score` is about descriptions and does not touch the
+//! second way. The name of a family (`color`, `stripes`) stands for all its concepts.
+//!
+//! **Waivers** excuse findings: they are listed, with the reason, and count for nothing. One that has expired excuses
+//! nothing. A [`Baseline`] excuses what was found before, so that only new findings fail.
+//!
+//! **Lints** are about the policies themselves: an exception, a waiver, a glob that matched nothing. Their level is `warn`
+//! unless `[lints]` says otherwise, and [`Code::UnmatchedRule`]'s is `allow`.
 //!
 //! Faults in a file are errors with file, line, caret and suggestion, all of them at once; a file or folder that is not
 //! there is an error as well, never an empty policy.
 
+pub mod baseline;
 mod check;
-pub mod codes;
 mod config;
+mod date;
+mod evaluate;
 mod finding;
+mod lints;
 mod load;
 mod pattern;
-mod render;
+mod rules;
+mod search;
 mod shape;
+mod testing;
 mod validate;
+mod vocabulary;
+mod waive;
 mod words;
 
+pub use crate::diagnostic::{Code, Location};
+pub use baseline::Baseline;
 pub use check::check;
-pub use codes::Code;
-pub use finding::{Because, Finding, Location, Outcome, PolicySummary, RuleCount, Verdict, Warning};
-pub use load::Loader;
+pub use date::Date;
+pub use evaluate::{Agreement, Labels, Mistake, evaluate};
+pub use finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount, Standing, Verdict};
+pub use load::{Loader, TEMPLATE, shipped_files};
+pub use testing::{Tested, test};
+pub use vocabulary::Vocabulary;
 
-use crate::Result;
-use globset::GlobMatcher;
-use pattern::Pattern;
+use crate::{Error, Result};
+use lints::Lints;
+use rules::{Concept, Glob, Limits, Matching, Rule, Scope};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
-use words::Phrase;
+use testing::Case;
+use waive::Waiver;
 
 /// How grave a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Recorded, never acted on.
@@ -93,7 +141,7 @@ impl fmt::Display for Level {
 }
 
 /// What is to be done about the units that violate a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Action {
@@ -131,6 +179,10 @@ pub struct Policy {
     matching: Matching,
     scope: Scope,
     limits: Limits,
+    lints: Lints,
+    labels: Labels,
+    waivers: Vec<Waiver>,
+    cases: Vec<Case>,
     location: Location,
 }
 
@@ -155,6 +207,11 @@ impl Policy {
         &self.reason
     }
 
+    /// Its `[labels]`: the columns of a table labelled by hand that mean what it means.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// The names of the concepts it lists, as written.
     pub fn concepts(&self) -> impl Iterator<Item = &str> {
         self.matching.concepts.iter().map(|c| c.name.as_str())
@@ -169,78 +226,12 @@ impl Policy {
     pub fn location(&self) -> &Location {
         &self.location
     }
-}
 
-/// The table `[match]`, compiled.
-#[derive(Debug, Clone)]
-struct Matching {
-    any: Vec<Rule>,
-    all: Vec<Rule>,
-    none: Vec<Rule>,
-    concepts: Vec<Concept>,
-    min_score: Option<f64>,
-    min_effect: Option<f64>,
-    min_auc: Option<f64>,
-    min_share: Option<f64>,
-}
-
-/// An entry of `any`, `all` or `none`.
-#[derive(Debug, Clone)]
-struct Rule {
-    entry: String,
-    pattern: Pattern,
-    location: Location,
-}
-
-/// An entry of `concepts`.
-#[derive(Debug, Clone)]
-struct Concept {
-    name: String,
-    /// Its name as it stands in a description: `horizontal-stripes` is described as `horizontal stripes`.
-    phrase: Phrase,
-    location: Location,
-}
-
-/// The table `[scope]`, compiled.
-#[derive(Debug, Clone)]
-struct Scope {
-    sites: Vec<Glob>,
-    exclude: Vec<Glob>,
-}
-
-impl Scope {
-    fn covers(&self, site: &str) -> bool {
-        (self.sites.is_empty() || self.sites.iter().any(|g| g.matcher.is_match(site)))
-            && !self.exclude.iter().any(|g| g.matcher.is_match(site))
-    }
-}
-
-/// An entry of `sites` or `exclude`.
-#[derive(Debug, Clone)]
-struct Glob {
-    list: &'static str,
-    entry: String,
-    matcher: GlobMatcher,
-    location: Location,
-}
-
-/// The table `[limits]`.
-#[derive(Debug, Clone)]
-struct Limits {
-    max_units: Option<usize>,
-    max_share: Option<f64>,
-}
-
-impl Limits {
-    /// How many findings among `units` are tolerated: every limit that is set holds; none tolerates nothing.
-    fn tolerated(&self, units: usize) -> usize {
-        // 0.29 * 100 is 28.999..., and 29 of 100 are meant.
-        let by_share = self.max_share.map(|share| (share * units as f64 + 1e-9).floor() as usize);
-        match (self.max_units, by_share) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(a), None) | (None, Some(a)) => a,
-            (None, None) => 0,
-        }
+    /// Every entry of `[match]` with its list, in the order in which they are searched for and counted.
+    fn rules(&self) -> impl Iterator<Item = (&'static str, &Rule)> {
+        let m = &self.matching;
+        let of = |list: &'static str, rules| std::iter::repeat(list).zip(rules);
+        of("any", m.any.iter()).chain(of("all", m.all.iter())).chain(of("none", m.none.iter())).chain(of("except", m.except.iter()))
     }
 }
 
@@ -299,6 +290,59 @@ impl Policies {
     /// Whether there is none, which no loading function returns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Policies {
+    /// Sets the level of policies or lints, whatever their files say. A name is that of a policy or the code of a lint
+    /// (`expired-waiver`), which is then set for every policy. Later entries win.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a name that is neither.
+    pub fn set_levels<'a>(&mut self, levels: impl IntoIterator<Item = (&'a str, Level)>) -> Result<()> {
+        for (name, level) in levels {
+            let mut known = false;
+            for policy in self.0.iter_mut().filter(|p| p.name == name) {
+                policy.level = level;
+                known = true;
+            }
+            if let Some(code) = lints::code(name) {
+                self.0.iter_mut().for_each(|p| p.lints.set(code, level));
+                known = true;
+            }
+            if !known {
+                let valid = self.0.iter().map(Policy::name).chain(lints::CODES.iter().map(|c| c.as_str()));
+                return Err(Error::unknown("policy or lint", name, valid));
+            }
+        }
+        Ok(())
+    }
+
+    /// The gravest level that a lint has in any policy; `allow` without policies.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a code that is no lint's.
+    pub fn lint_level(&self, code: Code) -> Result<Level> {
+        if lints::CODES.contains(&code) {
+            Ok(self.0.iter().map(|p| p.lints.level(code)).max().unwrap_or(Level::Allow))
+        } else {
+            Err(Error::unknown("lint", code.as_str(), lints::CODES.iter().map(|c| c.as_str())))
+        }
+    }
+
+    /// The policies of these and of the others, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when both have one of the same name.
+    pub fn join(mut self, others: Policies) -> Result<Self> {
+        for policy in others.0 {
+            if self.get(&policy.name).is_some() {
+                return Err(Error::invalid("the name of a policy", format!("`{}` twice", policy.name), "each name once"));
+            }
+            self.0.push(policy);
+        }
+        self.0.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(self)
     }
 }
 

@@ -10,6 +10,12 @@
 //! | `neurons.csv` | [`csv`] | spreadsheets: one row per unit |
 //! | `report.md` | [`markdown`] | readers: verdict, findings with pictures, what the edit did |
 //! | standard output | [`terminal`] | whoever is waiting |
+//! | as asked for | [`jsonl`] | scripts: one JSON object per line |
+//! | as asked for | [`sarif`] | GitHub code scanning and editors: SARIF 2.1.0 |
+//! | as asked for | [`junit`] | test tabs of CI systems: a case per site and policy |
+//! | as asked for | [`github`] | annotations in the log of a GitHub workflow |
+//!
+//! [`Format`] names them all and picks one by name.
 //!
 //! Text from outside (file names, class names, descriptions, reasons) is kept as it is in the report and escaped by each
 //! renderer for its format.
@@ -20,27 +26,34 @@ pub mod csv;
 mod edit;
 mod escape;
 mod files;
+mod format;
+pub mod github;
 pub mod json;
+pub mod jsonl;
+pub mod junit;
 pub mod markdown;
 pub mod picture;
 mod policy;
+pub mod sarif;
 mod tables;
 pub mod terminal;
 
 pub use assemble::check_writable;
 pub use audit::{
-    Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, ProbeInfo, Run, Settings, SiteInfo, SkippedImage,
+    Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, Origin, ProbeInfo, Run, Settings, SiteInfo, SkippedImage,
     Stage, Tool, UnitEntry,
 };
 pub use edit::{
     Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
 };
 pub use files::{write_all, write_atomically};
-pub use policy::{ReportedFinding, ReportedPolicy, ReportedWarning};
+pub use format::Format;
+pub use policy::{ReportedFinding, ReportedNotice, ReportedPolicy};
 
 use crate::UnitId;
 use crate::describe::Status;
 use crate::policy::{Level, Verdict};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -51,16 +64,19 @@ pub const SCHEMA_VERSION: u32 = 1;
 ///
 /// Numbers must be finite: [`json`] refuses others. Make one with `Report { model, ..Report::default() }`, then
 /// [`finish`](Self::finish).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "A report of tch-audit")]
 pub struct Report {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// What made the report.
     pub tool: Tool,
-    /// Whether a policy of level `deny` is violated; set by [`finish`](Self::finish).
+    /// Whether a policy of level `deny` is violated or a notice has that level; set by [`finish`](Self::finish).
     pub denied: bool,
     /// The verdict in one line, as the terminal shows it last; set by [`finish`](Self::finish).
     pub verdict: String,
+    /// What was judged: a model, or descriptions of one.
+    pub origin: Origin,
     /// The model.
     pub model: ModelInfo,
     /// The images that the units were shown.
@@ -75,8 +91,8 @@ pub struct Report {
     pub policies: Vec<ReportedPolicy>,
     /// By policy, then unit.
     pub findings: Vec<ReportedFinding>,
-    /// What the reader should know; by code, then what they are about.
-    pub warnings: Vec<ReportedWarning>,
+    /// What is to be known about the policies themselves; by code.
+    pub notices: Vec<ReportedNotice>,
     /// What was done about the findings, and what that did.
     pub edit: Option<EditReport>,
     /// Audits during training, oldest first.
@@ -94,6 +110,7 @@ impl Default for Report {
             tool: Tool::default(),
             denied: false,
             verdict: String::new(),
+            origin: Origin::default(),
             model: ModelInfo::default(),
             probe: ProbeInfo::default(),
             settings: Settings::default(),
@@ -101,7 +118,7 @@ impl Default for Report {
             counts: Counts::default(),
             policies: Vec::new(),
             findings: Vec::new(),
-            warnings: Vec::new(),
+            notices: Vec::new(),
             edit: None,
             history: Vec::new(),
             units: Vec::new(),
@@ -120,7 +137,7 @@ impl Report {
         self.probe.skipped.sort();
         self.policies.sort_by(|a, b| a.name.cmp(&b.name));
         self.findings.sort_by(|a, b| (&a.policy, &a.unit).cmp(&(&b.policy, &b.unit)));
-        self.warnings.sort();
+        self.notices.sort();
         self.units.sort_by(|a, b| a.id.cmp(&b.id));
         for unit in &mut self.units {
             if unit.picture.is_some() {
@@ -132,8 +149,8 @@ impl Report {
             edit.not_zeroed.sort_by(|a, b| a.unit.cmp(&b.unit));
         }
         self.counts = Counts::of(&self.units);
-        let denied = self.violated(Level::Deny).next().is_some();
-        self.denied = denied;
+        let by_notice = self.notices.iter().any(|n| n.level == Level::Deny);
+        self.denied = by_notice || self.violated(Level::Deny).next().is_some();
         self.verdict = self.verdict_line();
         self
     }
@@ -148,10 +165,11 @@ impl Report {
         self.units.binary_search_by(|u| u.id.cmp(id)).ok().and_then(|i| self.units.get(i))
     }
 
-    /// The names of the policies that flag each unit, by name; policies of level `allow` flag nothing.
+    /// The names of the policies that flag each unit, by name; policies of level `allow` flag nothing, and waived findings
+    /// are left out.
     pub fn flagged_by(&self) -> BTreeMap<&UnitId, Vec<&str>> {
         let mut by = BTreeMap::<&UnitId, Vec<&str>>::new();
-        for finding in self.findings.iter().filter(|f| f.level != Level::Allow) {
+        for finding in self.findings.iter().filter(|f| f.counts()) {
             let policies = by.entry(&finding.unit).or_default();
             if !policies.contains(&finding.policy.as_str()) {
                 policies.push(&finding.policy);
@@ -161,8 +179,8 @@ impl Report {
     }
 
     fn verdict_line(&self) -> String {
-        let violations = |level| {
-            let parts: Vec<String> = self
+        let said = |level: Level| {
+            let mut parts: Vec<String> = self
                 .violated(level)
                 .enumerate()
                 .map(|(i, p)| match (i, p.findings) {
@@ -171,20 +189,36 @@ impl Report {
                     (_, n) => format!("{n} {}", p.name),
                 })
                 .collect();
+            let mut codes = BTreeMap::<&str, usize>::new();
+            for notice in self.notices.iter().filter(|n| n.level == level) {
+                *codes.entry(notice.code.as_str()).or_default() += 1;
+            }
+            // Warnings about policies are listed; only those that fail the run are part of the verdict.
+            if level == Level::Deny {
+                parts.extend(codes.iter().map(|(code, n)| format!("{n} {code}")));
+            }
             (!parts.is_empty()).then(|| parts.join(", "))
         };
-        let zeroed = match self.edit.as_ref().map(|e| e.chosen.len()) {
-            None => String::new(),
-            Some(0) => "; none zeroed".to_string(),
-            Some(n) => format!("; {n} zeroed"),
-        };
-        match (violations(Level::Deny), violations(Level::Warn)) {
-            (Some(deny), Some(warn)) => format!("denied: {deny}; warned: {warn}{zeroed}"),
-            (Some(deny), None) => format!("denied: {deny}{zeroed}"),
-            (None, Some(warn)) => format!("warned: {warn}{zeroed}"),
+        let mut after = String::new();
+        let (known, waived) =
+            self.policies.iter().filter(|p| p.level != Level::Allow).fold((0, 0), |(k, w), p| (k + p.known, w + p.waived));
+        for (n, what) in [(known, "known"), (waived, "waived")] {
+            if n > 0 {
+                after += &format!("; {n} {what}");
+            }
+        }
+        match self.edit.as_ref().map(|e| e.chosen.len()) {
+            None => {}
+            Some(0) => after += "; none zeroed",
+            Some(n) => after += &format!("; {n} zeroed"),
+        }
+        match (said(Level::Deny), said(Level::Warn)) {
+            (Some(deny), Some(warn)) => format!("denied: {deny}; warned: {warn}{after}"),
+            (Some(deny), None) => format!("denied: {deny}{after}"),
+            (None, Some(warn)) => format!("warned: {warn}{after}"),
             (None, None) if self.policies.is_empty() => "not judged: there are no policies".to_string(),
             (None, None) => format!(
-                "clean: {} units hold to {}{zeroed}",
+                "clean: {} units hold to {}{after}",
                 self.counts.units,
                 plural(self.policies.len(), "policy", "policies")
             ),

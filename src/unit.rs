@@ -1,12 +1,13 @@
 //! Shared nouns: which neuron, and which part of an image.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One neuron: a channel of a site.
 ///
 /// Displayed as `site/unit`, for example `layer3.1.conv2/17`. Ordered by site name, then by unit number.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct UnitId {
     /// The site's name, see [`crate::graph`].
     pub site: String,

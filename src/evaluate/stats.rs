@@ -4,6 +4,7 @@
 //! **NaN:** activations that reach this module are finite (the passes refuse others by name). Should a NaN come all the
 //! same, [`auc`], [`auc_interval`], [`mean_and_std`] and [`standardised_difference`] return NaN instead of ranking it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -14,8 +15,9 @@ const Z: f64 = 1.959_963_984_540_054;
 ///
 /// Displayed as `81.1 % [78.6, 83.4]`. Serialised with the rate and the interval for whoever reads the file; only the
 /// counts are read back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "Written", try_from = "Written")]
+#[schemars(with = "Written")]
 pub struct Accuracy {
     /// Right answers, at most `total`.
     pub correct: u64,
@@ -23,7 +25,7 @@ pub struct Accuracy {
     pub total: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 struct Written {
     correct: u64,
     total: u64,

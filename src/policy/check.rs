@@ -1,265 +1,383 @@
 //! Holds described units against policies. Pure: it reads nothing and changes nothing.
 
-use super::codes::Code;
-use super::finding::{Because, Finding, Outcome, PolicySummary, RuleCount, Verdict, Warning};
-use super::words::Words;
-use super::{Concept, Glob, Level, Policies, Policy, Rule};
+use super::finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount, Standing};
+use super::search::{Cover, Hits, Numbers, Search};
+use super::{Code, Concept, Date, Glob, Level, Location, Policies, Policy, Rule};
 use crate::describe::{ConceptEvidence, DescribedUnit, Status};
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-/// A unit with its description cut into words.
+/// How many places of one entry in one description are told.
+const PLACES: usize = 5;
+
+/// A unit with what was found in its description.
 struct Subject<'a> {
     unit: &'a DescribedUnit,
     /// `None` unless the unit is described: what an abstention says is not about the unit.
-    words: Option<Words>,
+    hits: Option<&'a Hits>,
 }
 
 /// Holds every unit against every policy.
 ///
 /// A unit matches a policy if it is in scope, at least one entry of `any` or `concepts` matches (or both lists are
-/// empty), every entry of `all` matches and no entry of `none` does. Words match only the text of units that are
-/// [`Status::Described`] with at least `min-score`; abstained and dead units can match by the evidence for a concept
-/// alone. See [the module](super) for concepts and limits.
+/// empty), every entry of `all` matches and no entry of `none` does; what lies inside a match of `except` does not count.
+/// Words match only the text of units that are [`Status::Described`] with at least `min-score`; abstained and dead units
+/// can match by the evidence for a concept alone. See [the module](super) for concepts, waivers and limits.
 ///
-/// The result depends on the units and the policies only, not on the order of the units.
-pub fn check(policies: &Policies, units: &[DescribedUnit]) -> Outcome {
-    let mut subjects: Vec<Subject<'_>> = units
+/// The result depends on the units, the policies and the day only, not on the order of the units. `today` decides which
+/// waivers have expired.
+pub fn check(policies: &Policies, units: &[DescribedUnit], today: Date) -> Outcome {
+    let (search, numbers) = Search::new(policies);
+    let mut sorted: Vec<&DescribedUnit> = units.iter().collect();
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    let described = |unit: &&DescribedUnit| unit.description.status == Status::Described;
+    let texts = sorted.iter().filter(|u| described(u)).map(|u| u.description.text.as_str());
+    let (hits, which) = search.find_all(texts);
+    let mut which = which.into_iter();
+    let subjects: Vec<Subject<'_>> = sorted
         .iter()
-        .map(|unit| {
-            let described = unit.description.status == Status::Described;
-            Subject { unit, words: described.then(|| Words::new(&unit.description.text)) }
-        })
+        .map(|unit| Subject { unit, hits: if described(unit) { which.next().and_then(|i| hits.get(i)) } else { None } })
         .collect();
-    subjects.sort_by(|a, b| a.unit.id.cmp(&b.unit.id));
-    let sites: BTreeSet<&str> = subjects.iter().map(|s| s.unit.id.site.as_str()).collect();
+    let sites: BTreeSet<&str> = sorted.iter().map(|u| u.id.site.as_str()).collect();
     let mut outcome = Outcome::default();
-    for policy in policies.iter() {
-        check_one(policy, &subjects, &sites, &mut outcome);
+    for (policy, numbers) in policies.iter().zip(&numbers) {
+        check_one(policy, numbers, &subjects, &sites, today, &mut outcome);
     }
+    outcome.settle();
     outcome
 }
 
-fn check_one(policy: &Policy, subjects: &[Subject<'_>], sites: &BTreeSet<&str>, outcome: &mut Outcome) {
+fn check_one(
+    policy: &Policy,
+    numbers: &Numbers,
+    subjects: &[Subject<'_>],
+    sites: &BTreeSet<&str>,
+    today: Date,
+    outcome: &mut Outcome,
+) {
     let in_scope: BTreeSet<&str> = sites.iter().copied().filter(|site| policy.scope.covers(site)).collect();
-    let subjects: Vec<&Subject<'_>> = subjects.iter().filter(|s| in_scope.contains(s.unit.id.site.as_str())).collect();
-    let mut counts = Counts::new(policy);
-    let before = outcome.findings.len();
-    for subject in &subjects {
-        if let Some((because, location)) = judge(policy, subject, &mut counts) {
-            outcome.findings.push(Finding {
-                code: match policy.level {
-                    Level::Deny => Code::DeniedConcept,
-                    Level::Warn => Code::WarnedConcept,
-                    Level::Allow => Code::AllowedConcept,
-                },
-                policy: policy.name.clone(),
-                level: policy.level,
-                action: policy.action,
-                unit: subject.unit.id.clone(),
-                description: subject.unit.description.clone(),
-                because,
-                reason: policy.reason.clone(),
-                location: location.clone(),
-            });
-        }
-    }
-    let findings = outcome.findings.len() - before;
-    let tolerated = policy.limits.tolerated(subjects.len());
-    let verdict = match (findings, policy.level) {
-        (0, _) => Verdict::Clean,
-        (_, Level::Allow) => Verdict::Tolerated,
-        (n, _) if n <= tolerated => Verdict::Tolerated,
-        _ => Verdict::Violated,
+    let subjects: Vec<&Subject<'_>> = if in_scope.len() == sites.len() {
+        subjects.iter().collect()
+    } else {
+        subjects.iter().filter(|s| in_scope.contains(s.unit.id.site.as_str())).collect()
     };
-    let mut warnings = warnings(policy, &subjects, sites, &counts, findings);
-    warnings.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| a.code.cmp(&b.code)));
-    outcome.warnings.extend(warnings);
+    let mut counts = Counts::new(policy);
+    for subject in &subjects {
+        let Some((because, location)) = judge(policy, numbers, subject, &mut counts) else { continue };
+        outcome.findings.push(Finding {
+            code: match policy.level {
+                Level::Deny => Code::DeniedConcept,
+                Level::Warn => Code::WarnedConcept,
+                Level::Allow => Code::AllowedConcept,
+            },
+            policy: policy.name.clone(),
+            level: policy.level,
+            action: policy.action,
+            unit: subject.unit.id.clone(),
+            description: subject.unit.description.clone(),
+            because,
+            standing: waived(policy, numbers, subject, today, &mut counts),
+            reason: policy.reason.clone(),
+            location: location.clone(),
+        });
+    }
+    let mut notices = notices(policy, &subjects, sites, today, &counts);
+    notices.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| a.code.cmp(&b.code)));
+    outcome.notices.extend(notices);
     outcome.policies.push(PolicySummary {
         policy: policy.name.clone(),
         level: policy.level,
         action: policy.action,
         reason: policy.reason.clone(),
+        sites: in_scope.into_iter().map(str::to_string).collect(),
         units: subjects.len(),
-        described: subjects.iter().filter(|s| s.words.is_some()).count(),
-        findings,
-        tolerated,
-        verdict,
+        described: subjects.iter().filter(|s| s.hits.is_some()).count(),
+        tolerated: policy.limits.tolerated(subjects.len()),
         rules: counts.into_rules(policy),
         location: policy.location.clone(),
+        // Counted by `settle`.
+        findings: 0,
+        known: 0,
+        waived: 0,
+        verdict: super::Verdict::Clean,
     });
 }
 
-/// How many units each entry matched, in the order of its list.
+/// How often each entry mattered, in the order of its list.
 struct Counts {
-    any: Vec<usize>,
-    all: Vec<usize>,
-    none: Vec<usize>,
+    /// Units that an entry of `any`, `all`, `none`, `except` matched by itself, one list after the other.
+    rules: Vec<usize>,
     concepts: Vec<usize>,
-    /// Like `none`, counting only units that would have matched without it.
+    /// Units that would have matched without this entry of `none`.
     held_back: Vec<usize>,
+    /// Findings that a waiver excused, or would have if it had not expired.
+    waived: Vec<usize>,
 }
 
 impl Counts {
     fn new(policy: &Policy) -> Self {
-        let m = &policy.matching;
         Self {
-            any: vec![0; m.any.len()],
-            all: vec![0; m.all.len()],
-            none: vec![0; m.none.len()],
-            concepts: vec![0; m.concepts.len()],
-            held_back: vec![0; m.none.len()],
+            rules: vec![0; policy.rules().count()],
+            concepts: vec![0; policy.matching.concepts.len()],
+            held_back: vec![0; policy.matching.none.len()],
+            waived: vec![0; policy.waivers.len()],
         }
     }
 
     fn into_rules(self, policy: &Policy) -> Vec<RuleCount> {
-        let m = &policy.matching;
-        let words = |list: &'static str, rules: &[Rule], counts: Vec<usize>| -> Vec<RuleCount> {
-            let one = |(rule, units): (&Rule, usize)| RuleCount {
-                list: list.to_string(),
-                entry: rule.entry.clone(),
-                units,
-                location: rule.location.clone(),
-            };
-            rules.iter().zip(counts).map(one).collect()
-        };
-        let mut rules = words("any", &m.any, self.any);
-        rules.extend(words("all", &m.all, self.all));
-        rules.extend(words("none", &m.none, self.none));
-        rules.extend(m.concepts.iter().zip(self.concepts).map(|(concept, units)| RuleCount {
-            list: "concepts".to_string(),
-            entry: concept.name.clone(),
-            units,
-            location: concept.location.clone(),
-        }));
+        let concepts = policy.matching.concepts.iter().map(|c| ("concepts", &c.name, &c.location));
+        let rules = policy.rules().map(|(list, rule)| (list, &rule.entry, &rule.location));
         rules
+            .chain(concepts)
+            .zip(self.rules.iter().chain(&self.concepts))
+            .map(|((list, entry, location), &units)| RuleCount {
+                list: list.to_string(),
+                entry: entry.clone(),
+                units,
+                location: location.clone(),
+            })
+            .collect()
+    }
+}
+
+/// Adds one at an index that is there.
+fn count(counts: &mut [usize], at: usize) {
+    if let Some(n) = counts.get_mut(at) {
+        *n += 1;
     }
 }
 
 /// Why the unit matches, and the entry that caused it; `None` if it does not.
 fn judge<'p>(
     policy: &'p Policy,
+    numbers: &Numbers,
     subject: &Subject<'_>,
     counts: &mut Counts,
-) -> Option<(Vec<Because>, &'p super::Location)> {
+) -> Option<(Vec<Because>, &'p Location)> {
     let m = &policy.matching;
     let description = &subject.unit.description;
     // NaN reaches no minimum.
     let reliable = m.min_score.is_none_or(|min| description.score >= min);
-    let words = subject.words.as_ref().filter(|_| reliable);
+    let hits = subject.hits.filter(|_| reliable);
+    let by_evidence = m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some();
+    let of = |numbers: &Range<usize>| hits.map_or(&[] as &[_], |hits| hits.of(numbers.clone()));
+    // Most units match no pattern of a policy.
+    if !by_evidence && of(&(numbers.any.start..numbers.concepts.end)).is_empty() {
+        return None;
+    }
+    let cover = Cover::new(of(&numbers.except));
+    let mut covering = BTreeSet::new();
     let mut because = Vec::new();
-    let mut location = None;
-    let mut search = |rules: &'p [Rule], counts: &mut [usize], keep: bool| -> Vec<bool> {
-        let mut hits = Vec::with_capacity(rules.len());
-        for (rule, count) in rules.iter().zip(counts) {
-            let places = words.map_or_else(Vec::new, |words| rule.pattern.find(&description.text, words));
-            hits.push(!places.is_empty());
-            *count += usize::from(!places.is_empty());
-            if keep && !places.is_empty() {
+    let mut location: Option<&Location> = None;
+    let text = |at: &Range<usize>| description.text.get(at.clone()).unwrap_or_default().to_string();
+
+    let first = numbers.any.start;
+    let mut matched = |list: &Range<usize>, rules: &'p [Rule], keep: bool, counts: &mut Counts| -> usize {
+        let mut hit = 0;
+        for places in of(list).chunk_by(|a, b| a.0 == b.0) {
+            let number = places.first().map_or(0, |p| p.0);
+            let mut left = Vec::new();
+            for (_, at) in places {
+                match cover.over(at).filter(|_| keep) {
+                    Some(exception) => drop(covering.insert(exception)),
+                    None => left.push(at),
+                }
+            }
+            let (Some(rule), false) = (rules.get(number - list.start), left.is_empty()) else { continue };
+            hit += 1;
+            count(&mut counts.rules, number - first);
+            if keep {
                 location.get_or_insert(&rule.location);
-                because.extend(places.into_iter().map(|at| Because::Word {
+                because.extend(left.into_iter().take(PLACES).map(|at| Because::Word {
                     entry: rule.entry.clone(),
-                    matched: description.text.get(at.clone()).unwrap_or_default().to_string(),
+                    matched: text(at),
                     start: at.start,
                     end: at.end,
                 }));
             }
         }
-        hits
+        hit
     };
-    let any = search(&m.any, &mut counts.any, true);
-    let all = search(&m.all, &mut counts.all, true);
-    let none = search(&m.none, &mut counts.none, false);
+    let any = matched(&numbers.any, &m.any, true, counts);
+    let all = matched(&numbers.all, &m.all, true, counts);
+    let none = matched(&numbers.none, &m.none, false, counts);
     let mut concept_matched = false;
-    for (concept, count) in m.concepts.iter().zip(&mut counts.concepts) {
-        if let Some(reason) = concept_matches(policy, concept, subject, words) {
+    for (i, concept) in m.concepts.iter().enumerate() {
+        let number = numbers.concepts.start + i;
+        let named = of(&(number..number + 1)).iter().find(|(_, at)| match cover.over(at) {
+            Some(exception) => {
+                covering.insert(exception);
+                false
+            }
+            None => true,
+        });
+        let reasons = match named {
+            Some((_, at)) => vec![Because::Described {
+                concept: concept.name.clone(),
+                matched: text(at),
+                start: at.start,
+                end: at.end,
+                evidence: evidence_for(concept, subject).next().cloned(),
+            }],
+            None if by_evidence => strong_evidence(policy, concept, subject),
+            None => Vec::new(),
+        };
+        if !reasons.is_empty() {
             location.get_or_insert(&concept.location);
-            because.push(reason);
-            *count += 1;
+            because.extend(reasons);
+            count(&mut counts.concepts, i);
             concept_matched = true;
         }
     }
-    let something = any.contains(&true) || concept_matched || (any.is_empty() && m.concepts.is_empty());
-    if !something || all.contains(&false) {
+    for exception in covering {
+        count(&mut counts.rules, exception - first);
+    }
+    let something = any > 0 || concept_matched || (m.any.is_empty() && m.concepts.is_empty());
+    if !something || all < m.all.len() {
         return None;
     }
-    if none.contains(&true) {
-        for (held, hit) in counts.held_back.iter_mut().zip(none) {
-            *held += usize::from(hit);
+    if none > 0 {
+        for places in of(&numbers.none).chunk_by(|a, b| a.0 == b.0) {
+            count(&mut counts.held_back, places.first().map_or(0, |p| p.0) - numbers.none.start);
         }
         return None;
     }
     Some((because, location?))
 }
 
-fn concept_matches(
-    policy: &Policy,
-    concept: &Concept,
-    subject: &Subject<'_>,
-    words: Option<&Words>,
-) -> Option<Because> {
+/// The evidence that reaches every minimum of the policy.
+fn strong_evidence(policy: &Policy, concept: &Concept, subject: &Subject<'_>) -> Vec<Because> {
     let m = &policy.matching;
-    let evidence = evidence_for(concept, subject);
-    if words.is_some_and(|words| !words.find(&concept.phrase).is_empty()) {
-        return Some(Because::Described { concept: concept.name.clone(), evidence: evidence.cloned() });
-    }
-    if m.min_effect.is_none() && m.min_auc.is_none() && m.min_share.is_none() {
-        return None;
-    }
-    let evidence = evidence?;
-    let strong = m.min_effect.is_none_or(|min| evidence.effect >= min)
-        && m.min_auc.is_none_or(|min| evidence.auc >= min)
-        && m.min_share.is_none_or(|min| evidence.share >= min);
-    strong.then(|| Because::Evidence {
+    let strong = |e: &&ConceptEvidence| {
+        m.min_effect.is_none_or(|min| e.effect >= min)
+            && m.min_auc.is_none_or(|min| e.auc >= min)
+            && m.min_share.is_none_or(|min| e.share >= min)
+    };
+    let because = |evidence: &ConceptEvidence| Because::Evidence {
         evidence: evidence.clone(),
         min_effect: m.min_effect,
         min_auc: m.min_auc,
         min_share: m.min_share,
-    })
+    };
+    evidence_for(concept, subject).filter(strong).map(because).collect()
 }
 
-fn evidence_for<'a>(concept: &Concept, subject: &Subject<'a>) -> Option<&'a ConceptEvidence> {
-    subject.unit.description.evidence.iter().find(|e| e.concept == concept.name)
+/// What was measured about the concept, or the concepts of the family, strongest first.
+fn evidence_for<'a>(concept: &'a Concept, subject: &Subject<'a>) -> impl Iterator<Item = &'a ConceptEvidence> {
+    subject.unit.description.evidence.iter().filter(|e| concept.members.contains(&e.concept))
 }
 
-fn warnings(
+/// Whether a waiver excuses the finding.
+fn waived(
+    policy: &Policy,
+    numbers: &Numbers,
+    subject: &Subject<'_>,
+    today: Date,
+    counts: &mut Counts,
+) -> Standing {
+    let mut standing = Standing::New;
+    for (i, (waiver, number)) in policy.waivers.iter().zip(&numbers.waivers).enumerate() {
+        let described = |_: &_| number.is_some_and(|n| subject.hits.is_some_and(|hits| hits.has(n)));
+        if !waiver.means(&subject.unit.id, described) {
+            continue;
+        }
+        count(&mut counts.waived, i);
+        if standing == Standing::New && !waiver.expired(today) {
+            standing = Standing::Waived {
+                reason: waiver.reason.clone(),
+                expires: waiver.expires,
+                location: waiver.location.clone(),
+            };
+        }
+    }
+    standing
+}
+
+fn notices(
     policy: &Policy,
     subjects: &[&Subject<'_>],
     sites: &BTreeSet<&str>,
+    today: Date,
     counts: &Counts,
-    findings: usize,
-) -> Vec<Warning> {
+) -> Vec<Notice> {
     let mut out = Vec::new();
-    let mut warn = |code, message, location: &super::Location| {
-        out.push(Warning { code, policy: policy.name.clone(), message, location: location.clone() });
+    let mut say = |code, message, location: &Location| {
+        let level = policy.lints.level(code);
+        if level != Level::Allow {
+            let policy = Some(policy.name.clone());
+            out.push(Notice { code, level, policy, message, location: location.clone() });
+        }
     };
     let unmatched = |glob: &&Glob| !sites.iter().any(|site| glob.matcher.is_match(site));
     for glob in policy.scope.sites.iter().chain(&policy.scope.exclude).filter(unmatched) {
-        warn(
-            Code::UnmatchedGlob,
-            format!("`{}` in `{}` matches no audited site", glob.entry, glob.list),
-            &glob.location,
-        );
+        let message = format!("`{}` in `{}` matches no audited site", glob.entry, glob.list);
+        say(Code::UnmatchedGlob, message, &glob.location);
+    }
+    for (waiver, &used) in policy.waivers.iter().zip(&counts.waived) {
+        let findings = if used == 1 { "1 finding".to_string() } else { format!("{used} findings") };
+        match waiver.expires.filter(|_| waiver.expired(today)) {
+            Some(day) if used > 0 => {
+                let message = format!("the waiver of {} expired on {day}: {findings} count again", waiver.text);
+                say(Code::ExpiredWaiver, message, &waiver.location);
+            }
+            Some(day) => {
+                let message = format!("the waiver of {} expired on {day}, and excused nothing", waiver.text);
+                say(Code::ExpiredWaiver, message, &waiver.location);
+            }
+            None if used == 0 => {
+                let message = format!("the waiver of {} excuses no finding", waiver.text);
+                say(Code::UnmatchedWaiver, message, &waiver.location);
+            }
+            None => {}
+        }
     }
     if subjects.is_empty() {
-        warn(Code::EmptyScope, "there was no unit to judge".to_string(), &policy.location);
+        say(Code::EmptyScope, "there was no unit to judge".to_string(), &policy.location);
         return out;
     }
-    for (rule, held) in policy.matching.none.iter().zip(&counts.held_back) {
-        if *held == 0 {
-            warn(Code::UnmatchedRule, format!("`{}` in `none` held back no unit", rule.entry), &rule.location);
+    let m = &policy.matching;
+    let held_back = (m.any.len() + m.all.len()..).zip(&counts.held_back);
+    for ((list, rule), (i, &used)) in policy.rules().zip(counts.rules.iter().enumerate()) {
+        let held = held_back.clone().find(|(at, _)| *at == i).map_or(used, |(_, held)| *held);
+        match list {
+            "none" if held == 0 => {
+                let message = format!("`{}` in `none` held back no unit", rule.entry);
+                say(Code::UnmatchedException, message, &rule.location);
+            }
+            "except" if used == 0 => {
+                let message = format!("`{}` in `except` took nothing away", rule.entry);
+                say(Code::UnmatchedRule, message, &rule.location);
+            }
+            "any" | "all" if used == 0 => {
+                say(Code::UnmatchedRule, format!("`{}` in `{list}` matched no unit", rule.entry), &rule.location);
+            }
+            _ => {}
         }
     }
-    if policy.level == Level::Allow && findings == 0 {
-        warn(Code::UnmatchedRule, "it allows what no unit responds to".to_string(), &policy.location);
+    for (concept, used) in m.concepts.iter().zip(&counts.concepts) {
+        if *used == 0 {
+            let message = format!("`{}` in `concepts` matched no unit", concept.name);
+            say(Code::UnmatchedRule, message, &concept.location);
+        }
     }
-    let m = &policy.matching;
     if m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some() {
-        for concept in &policy.matching.concepts {
-            if !subjects.iter().any(|s| evidence_for(concept, s).is_some()) {
+        for concept in &m.concepts {
+            if !subjects.iter().any(|s| evidence_for(concept, s).next().is_some()) {
                 let message = format!("no unit has evidence for the concept `{}`", concept.name);
-                warn(Code::UnmeasuredConcept, message, &concept.location);
+                say(Code::UnmeasuredConcept, message, &concept.location);
             }
         }
+    }
+    let described = |s: &&&Subject<'_>| s.hits.is_some();
+    let scored = |s: &&Subject<'_>| {
+        let d = &s.unit.description;
+        [d.score, d.log_likelihood, d.log_prior] != [0.0; 3]
+    };
+    if m.min_score.is_some_and(|min| min > 0.0)
+        && subjects.iter().any(|s| described(&s))
+        && !subjects.iter().filter(described).any(scored)
+    {
+        say(Code::UnmeasuredScore, "it sets `min-score`, and no description has a score".to_string(), &policy.location);
     }
     out
 }

@@ -1,32 +1,15 @@
 //! What [`check`](super::check) returns: plain, sorted, serialisable data.
 
-use super::codes::Code;
-use super::{Action, Level};
+use super::{Action, Code, Date, Level, Location};
 use crate::UnitId;
 use crate::describe::{ConceptEvidence, Description};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A place in a policy file. Displayed as `file:line:column`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Location {
-    /// The file, as it was asked for.
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}
-
 /// One reason why a unit matched a policy. Displayed as a sentence without a full stop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "rule", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Because {
@@ -41,10 +24,16 @@ pub enum Because {
         /// Where they end, in bytes.
         end: usize,
     },
-    /// The description names the concept.
+    /// The description names the concept, or one of its synonyms.
     Described {
-        /// The concept.
+        /// The concept or family of concepts, as the policy has it.
         concept: String,
+        /// The words of the description that name it.
+        matched: String,
+        /// Where they begin in the description, in bytes.
+        start: usize,
+        /// Where they end, in bytes.
+        end: usize,
         /// What was measured about it, where the describer measures.
         evidence: Option<ConceptEvidence>,
     },
@@ -67,9 +56,13 @@ impl fmt::Display for Because {
             Because::Word { entry, matched, start, .. } => {
                 write!(f, "its description has `{matched}` at byte {start}, which the policy lists as `{entry}`")
             }
-            Because::Described { concept, evidence: None } => write!(f, "it is described as `{concept}`"),
-            Because::Described { concept, evidence: Some(e) } => {
-                write!(f, "it is described as `{concept}` ({})", Numbers(e))
+            Because::Described { concept, matched, evidence, .. } => {
+                if matched.eq_ignore_ascii_case(concept) {
+                    write!(f, "it is described as `{matched}`")?;
+                } else {
+                    write!(f, "it is described as `{matched}`, which names the concept `{concept}`")?;
+                }
+                evidence.as_ref().map_or(Ok(()), |e| write!(f, " ({})", Numbers(e)))
             }
             Because::Evidence { evidence, min_effect, min_auc, min_share } => {
                 write!(f, "painting `{}` excites it like little else ({}", evidence.concept, Numbers(evidence))?;
@@ -102,8 +95,38 @@ impl fmt::Display for Numbers<'_> {
     }
 }
 
+/// Whether a finding counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Standing {
+    /// It counts.
+    New,
+    /// It counts towards the limits, but fails nothing: the baseline has it.
+    Known,
+    /// A waiver excuses it: it counts for nothing.
+    Waived {
+        /// Why, in the words of the policy.
+        reason: String,
+        /// The last day on which the waiver holds.
+        expires: Option<Date>,
+        /// Where the waiver stands.
+        location: Location,
+    },
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Standing::New => "new",
+            Standing::Known => "known",
+            Standing::Waived { .. } => "waived",
+        })
+    }
+}
+
 /// One unit that one policy objects to (or, at level `allow`, notes).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// [`Code::DeniedConcept`], [`Code::WarnedConcept`] or [`Code::AllowedConcept`].
     pub code: Code,
@@ -119,10 +142,32 @@ pub struct Finding {
     pub description: Description,
     /// Why it matched, never empty.
     pub because: Vec<Because>,
+    /// Whether it counts.
+    pub standing: Standing,
     /// Why the policy exists, in its author's words.
     pub reason: String,
     /// The entry of the policy that caused the finding (the first, when there are several).
     pub location: Location,
+}
+
+impl Finding {
+    /// A name for this finding that stays the same from run to run: of policy, site and unit, 32 hexadecimal digits.
+    ///
+    /// Neither the words of the description nor the level are part of it.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.policy, &self.unit)
+    }
+}
+
+/// See [`Finding::fingerprint`].
+pub(crate) fn fingerprint(policy: &str, unit: &UnitId) -> String {
+    let mut hash = blake3::Hasher::new();
+    for part in ["tch-audit finding 1", policy, &unit.site, &unit.unit.to_string()] {
+        // With its length, so that no two lists of parts run together to the same text.
+        hash.update(&(part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().to_hex().chars().take(32).collect()
 }
 
 impl fmt::Display for Finding {
@@ -136,14 +181,14 @@ impl fmt::Display for Finding {
 }
 
 /// What the number of findings means for a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// No unit matched.
     Clean,
-    /// Units matched, not more than the limits tolerate; at level `allow`, any number.
+    /// Units matched, not more than the limits tolerate, or all of them waived or known; at level `allow`, any number.
     Tolerated,
-    /// More units matched than the limits tolerate.
+    /// More units matched than the limits tolerate, not counting waived ones, and some of them are new.
     Violated,
 }
 
@@ -158,20 +203,21 @@ impl fmt::Display for Verdict {
 }
 
 /// How often one entry of `[match]` matched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleCount {
-    /// The list it stands in: `any`, `all`, `none` or `concepts`.
+    /// The list it stands in: `any`, `all`, `none`, `except` or `concepts`.
     pub list: String,
     /// The entry as written.
     pub entry: String,
-    /// Units in scope that it matched by itself, whatever the other entries say.
+    /// Units in scope that it matched by itself, whatever the other entries say; for `except`, units in whose descriptions
+    /// it took something away.
     pub units: usize,
     /// Where it stands.
     pub location: Location,
 }
 
 /// One policy's result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicySummary {
     /// The policy's name.
     pub policy: String,
@@ -181,56 +227,88 @@ pub struct PolicySummary {
     pub action: Action,
     /// Why it exists.
     pub reason: String,
+    /// The sites in its scope that have units, by name.
+    pub sites: Vec<String>,
     /// Units in its scope.
     pub units: usize,
     /// Of these, units with a description; the others can only match by evidence.
     pub described: usize,
-    /// Units that matched.
+    /// Units that matched, without those that are waived.
     pub findings: usize,
+    /// Of these, units that the baseline has.
+    pub known: usize,
+    /// Units that matched and are waived.
+    pub waived: usize,
     /// How many findings its `[limits]` tolerate among this many units. Of no meaning at level `allow`.
     pub tolerated: usize,
     /// What follows.
     pub verdict: Verdict,
-    /// Every entry with its count, in the order `any`, `all`, `none`, `concepts`.
+    /// Every entry with its count, in the order `any`, `all`, `none`, `except`, `concepts`.
     pub rules: Vec<RuleCount>,
     /// Where its level is set.
     pub location: Location,
 }
 
-/// Something about a policy that its author should know; never a reason to fail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
+/// Something about a policy, or the baseline, that its author should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
     /// What kind.
     pub code: Code,
-    /// The policy's name.
-    pub policy: String,
-    /// What it is about, lower case, without a full stop.
+    /// `warn` or `deny`; one of level `deny` fails the run.
+    pub level: Level,
+    /// The policy's name; none when it is about the baseline.
+    pub policy: Option<String>,
+    /// What is the matter, lower case, without a full stop.
     pub message: String,
-    /// The place in the policy.
+    /// The place in the policy, or the baseline's file.
     pub location: Location,
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "warning[{}]: {}: {} [{}]", self.code, self.policy, self.message, self.location)
+        write!(f, "{}[{}]: ", self.level, self.code)?;
+        if let Some(policy) = &self.policy {
+            write!(f, "{policy}: ")?;
+        }
+        write!(f, "{} [{}]", self.message, self.location)
     }
 }
 
 /// The result of holding units against policies.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// Sorted by policy, then unit.
     pub findings: Vec<Finding>,
     /// One per policy, sorted by name.
     pub policies: Vec<PolicySummary>,
     /// Sorted by policy, then by where they point.
-    pub warnings: Vec<Warning>,
+    pub notices: Vec<Notice>,
 }
 
 impl Outcome {
-    /// Whether a policy of level `deny` is violated.
+    /// Whether a policy of level `deny` is violated, or a notice has that level.
     pub fn denied(&self) -> bool {
-        self.denying().next().is_some()
+        self.denying().next().is_some() || self.notices.iter().any(|n| n.level == Level::Deny)
+    }
+
+    /// Counts the findings of every policy by their standing, and draws the verdicts.
+    pub(super) fn settle(&mut self) {
+        for policy in &mut self.policies {
+            (policy.findings, policy.known, policy.waived) = (0, 0, 0);
+            for finding in self.findings.iter().filter(|f| f.policy == policy.policy) {
+                match finding.standing {
+                    Standing::New => policy.findings += 1,
+                    Standing::Known => (policy.findings, policy.known) = (policy.findings + 1, policy.known + 1),
+                    Standing::Waived { .. } => policy.waived += 1,
+                }
+            }
+            policy.verdict = match (policy.findings, policy.waived) {
+                (0, 0) => Verdict::Clean,
+                _ if policy.level == Level::Allow => Verdict::Tolerated,
+                (n, _) if n <= policy.tolerated || n == policy.known => Verdict::Tolerated,
+                _ => Verdict::Violated,
+            };
+        }
     }
 
     /// The violated policies of level `deny`, by name.
@@ -239,7 +317,7 @@ impl Outcome {
     }
 
     /// The units that violated policies with `action = "zero"` object to; sorted, each once. Findings that a policy
-    /// tolerates are left alone.
+    /// tolerates, and those that are waived, are left alone.
     pub fn to_zero(&self) -> Vec<UnitId> {
         let acting: BTreeSet<&str> = self
             .policies
@@ -247,8 +325,8 @@ impl Outcome {
             .filter(|p| p.action == Action::Zero && p.verdict == Verdict::Violated)
             .map(|p| p.policy.as_str())
             .collect();
-        let units: BTreeSet<&UnitId> =
-            self.findings.iter().filter(|f| acting.contains(f.policy.as_str())).map(|f| &f.unit).collect();
+        let counts = |f: &&Finding| acting.contains(f.policy.as_str()) && !matches!(f.standing, Standing::Waived { .. });
+        let units: BTreeSet<&UnitId> = self.findings.iter().filter(counts).map(|f| &f.unit).collect();
         units.into_iter().cloned().collect()
     }
 }

@@ -1,24 +1,53 @@
 //! Files, folders and texts to [`Policies`].
 
-use super::render::Source;
-use super::{Policies, Policy, shape, validate};
+use super::{Policies, Policy, Vocabulary, shape, validate};
+use crate::diagnostic::Source;
+use crate::probe::paint::Concept;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// Loads policies, with the names of the concepts that the describer can measure if they are known.
+/// How large a policy file may be, in bytes.
+const LIMIT: u64 = 1 << 24;
+
+/// The policies that come with tch-audit, by name, as they stand in the folder `policies` of its source.
+const SHIPPED: [(&str, &str); 7] = [
+    ("colors", include_str!("../../policies/colors.toml")),
+    ("faces", include_str!("../../policies/faces.toml")),
+    ("frames", include_str!("../../policies/frames.toml")),
+    ("people", include_str!("../../policies/people.toml")),
+    ("quality", include_str!("../../policies/quality.toml")),
+    ("text", include_str!("../../policies/text.toml")),
+    ("watermarks", include_str!("../../policies/watermarks.toml")),
+];
+
+/// A policy file with every key and its default, to start from.
+pub const TEMPLATE: &str = include_str!("../../policies/template.toml");
+
+/// The files of the policies that come with tch-audit: name and text, by name.
+pub fn shipped_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SHIPPED.into_iter()
+}
+
+/// Loads policies, with the concepts that the describer can measure if they are known.
 ///
 /// ```
 /// # fn main() -> tch_audit::Result<()> {
-/// let loader = tch_audit::policy::Loader::new().known_concepts(["text", "border"]);
+/// let loader = tch_audit::policy::Loader::new().bank(&tch_audit::probe::paint::bank());
 /// let policies = loader.parse("text", "level = 'deny'\nreason = 'shortcut'\nmatch.concepts = ['text']")?;
 /// assert_eq!(policies.len(), 1);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[must_use]
 pub struct Loader {
-    known_concepts: Option<Vec<String>>,
+    vocabulary: Vocabulary,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self { vocabulary: Vocabulary::open() }
+    }
 }
 
 impl Loader {
@@ -27,9 +56,9 @@ impl Loader {
         Self::default()
     }
 
-    /// From here on, a concept by another name is a fault.
-    pub fn known_concepts<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
-        self.known_concepts = Some(names.into_iter().map(Into::into).collect());
+    /// From here on, a concept by another name than those of `bank` and their families is a fault.
+    pub fn bank(mut self, bank: &[Concept]) -> Self {
+        self.vocabulary = Vocabulary::of(bank);
         self
     }
 
@@ -37,7 +66,7 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Io`] if the folder or a file cannot be read, [`Error::Invalid`] if there is no policy in it,
-    /// [`Error::Policy`] with every fault of every file.
+    /// [`Error::Faults`] with every fault of every file.
     pub fn load_dir(&self, path: impl AsRef<Path>) -> Result<Policies> {
         let path = path.as_ref();
         let mut files: Vec<PathBuf> = Vec::new();
@@ -61,15 +90,26 @@ impl Loader {
     /// One file; the policy is called by its stem.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Policy`] with every fault.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Faults`] with every fault.
     pub fn load(&self, file: impl AsRef<Path>) -> Result<Policies> {
         self.build(vec![read(file.as_ref())?])
+    }
+
+    /// Every file and folder of `paths`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load) and [`load_dir`](Self::load_dir), and [`Error::Invalid`] when two policies have one name.
+    pub fn load_all<P: AsRef<Path>>(&self, paths: impl IntoIterator<Item = P>) -> Result<Policies> {
+        paths.into_iter().try_fold(Policies::default(), |all, path| {
+            let path = path.as_ref();
+            all.join(if path.is_dir() { self.load_dir(path)? } else { self.load(path)? })
+        })
     }
 
     /// A policy from memory. In messages it is called `NAME.toml`.
     ///
     /// # Errors
-    /// [`Error::Policy`] with every fault.
+    /// [`Error::Faults`] with every fault.
     pub fn parse(&self, name: &str, text: &str) -> Result<Policies> {
         let source = Source { file: format!("{name}.toml"), text: text.to_string() };
         self.build(vec![(name.to_string(), source)])
@@ -78,14 +118,8 @@ impl Loader {
     /// The policies that come with tch-audit, those of the folder `policies` of its source.
     ///
     /// # Errors
-    /// [`Error::Policy`] if one asks for a concept that is not known.
+    /// [`Error::Faults`] if one asks for a concept that is not known.
     pub fn shipped(&self) -> Result<Policies> {
-        const SHIPPED: [(&str, &str); 4] = [
-            ("colors", include_str!("../../policies/colors.toml")),
-            ("frames", include_str!("../../policies/frames.toml")),
-            ("quality", include_str!("../../policies/quality.toml")),
-            ("text", include_str!("../../policies/text.toml")),
-        ];
         let source = |text: &str, name: &str| Source { file: format!("policies/{name}.toml"), text: text.to_string() };
         self.build(SHIPPED.iter().map(|(name, text)| (name.to_string(), source(text, name))).collect())
     }
@@ -94,8 +128,8 @@ impl Loader {
         let mut policies: Vec<Policy> = Vec::new();
         let mut rendered = Vec::new();
         for (name, source) in sources {
-            let known = self.known_concepts.as_deref();
-            match shape::parse(&source.text).and_then(|config| validate::validate(&name, &source, config, known)) {
+            let validate = |config| validate::validate(&name, &source, config, &self.vocabulary);
+            match shape::parse(&source.text).and_then(validate) {
                 Ok(policy) if policies.iter().any(|p| p.name == policy.name) => {
                     let allowed = "one file per name (letter case of the extension aside)";
                     return Err(Error::invalid("the name of a policy", name, allowed));
@@ -108,14 +142,13 @@ impl Loader {
             policies.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(Policies(policies))
         } else {
-            Err(Error::Policy { rendered: rendered.join("\n").trim_end().to_string() })
+            Err(Error::Faults { rendered: rendered.join("\n").trim_end().to_string() })
         }
     }
 }
 
 /// A file's policy name and text.
 fn read(file: &Path) -> Result<(String, Source)> {
-    let text = std::fs::read_to_string(file).map_err(Error::io("read", file))?;
     let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
-    Ok((name, Source { file: file.display().to_string(), text }))
+    Ok((name, Source::read(file, LIMIT)?))
 }

@@ -1,6 +1,6 @@
 //! One entry of `any`, `all` or `none`: a phrase or a regular expression.
 
-use super::words::{Phrase, Words};
+use super::words::{Groups, Phrase, PhraseError};
 use regex::{Regex, RegexBuilder};
 use std::ops::Range;
 
@@ -21,15 +21,20 @@ pub(super) enum Pattern {
 pub(super) enum PatternError {
     /// It would match nothing, or every description.
     Empty(&'static str),
+    /// It names a group of words that there is not; its bytes of the entry.
+    Group(String, Range<usize>),
     /// It is no regular expression; the bytes of the entry that are at fault, if that is known.
     Regex(String, Option<Range<usize>>),
 }
 
 impl Pattern {
     /// Compiles an entry as written. Regular expressions ignore case unless they say `(?-i)`.
-    pub fn new(entry: &str) -> Result<Self, PatternError> {
+    pub fn new(entry: &str, groups: &Groups) -> Result<Self, PatternError> {
         let Some(inner) = entry.strip_prefix('/') else {
-            return Phrase::new(entry).map(Self::Phrase).ok_or(PatternError::Empty("it has no letter or digit"));
+            return Phrase::new(entry, groups).map(Self::Phrase).map_err(|error| match error {
+                PhraseError::Empty(why) => PatternError::Empty(why),
+                PhraseError::Group(name, at) => PatternError::Group(name, at),
+            });
         };
         let Some(inner) = inner.strip_suffix('/') else {
             let end = entry.len();
@@ -62,14 +67,6 @@ impl Pattern {
             })?;
         Ok(Self::Regex(regex))
     }
-
-    /// Where it matches, in bytes of `text`, whose words are `words`.
-    pub fn find(&self, text: &str, words: &Words) -> Vec<Range<usize>> {
-        match self {
-            Self::Phrase(phrase) => words.find(phrase),
-            Self::Regex(regex) => regex.find_iter(text).map(|m| m.range()).collect(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -78,21 +75,21 @@ mod tests {
 
     #[test]
     fn a_regular_expression_ignores_case_and_reports_where() {
-        let Ok(pattern) = Pattern::new(r"/\btext\b/") else { panic!("valid") };
-        let text = "Blue TEXT, texture";
-        assert_eq!(pattern.find(text, &Words::new(text)), std::slice::from_ref(&(5..9)));
+        let Ok(Pattern::Regex(regex)) = Pattern::new(r"/\btext\b/", &Groups::new()) else { panic!("valid") };
+        assert_eq!(regex.find("Blue TEXT, texture").map(|m| m.range()), Some(5..9));
     }
 
     #[test]
     fn faulty_entries_are_refused_with_their_place() {
-        assert_eq!(Pattern::new("/a(b/").err(), Some(PatternError::Regex("unclosed group".into(), Some(2..3))));
-        assert!(matches!(Pattern::new("/abc").err(), Some(PatternError::Regex(_, Some(r))) if r == (4..4)));
-        assert!(matches!(Pattern::new("/x*/").err(), Some(PatternError::Empty(_))));
-        assert!(matches!(Pattern::new("//").err(), Some(PatternError::Empty(_))));
-        assert!(matches!(Pattern::new(r"/\b/").err(), Some(PatternError::Empty(_))));
-        assert!(matches!(Pattern::new("/").err(), Some(PatternError::Regex(..))));
-        assert!(matches!(Pattern::new("...").err(), Some(PatternError::Empty(_))));
-        assert!(matches!(Pattern::new(r"/(\w{100}){100}/").err(), Some(PatternError::Regex(_, None))));
-        assert!(Pattern::new(&format!("/{}a{}/", "(".repeat(99), ")".repeat(99))).is_err());
+        let pattern = |entry: &str| Pattern::new(entry, &Groups::new());
+        assert_eq!(pattern("/a(b/").err(), Some(PatternError::Regex("unclosed group".into(), Some(2..3))));
+        assert!(matches!(pattern("/abc").err(), Some(PatternError::Regex(_, Some(r))) if r == (4..4)));
+        assert!(matches!(pattern("/x*/").err(), Some(PatternError::Empty(_))));
+        assert!(matches!(pattern("//").err(), Some(PatternError::Empty(_))));
+        assert!(matches!(pattern(r"/\b/").err(), Some(PatternError::Empty(_))));
+        assert!(matches!(pattern("/").err(), Some(PatternError::Regex(..))));
+        assert!(matches!(pattern("...").err(), Some(PatternError::Empty(_))));
+        assert!(matches!(pattern(r"/(\w{100}){100}/").err(), Some(PatternError::Regex(_, None))));
+        assert!(pattern(&format!("/{}a{}/", "(".repeat(99), ")".repeat(99))).is_err());
     }
 }

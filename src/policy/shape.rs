@@ -1,8 +1,7 @@
 //! From the text of a file to [`Config`]: everything that is wrong with its shape.
 
-use super::codes::Code;
-use super::config::{Config, KEYS, keys_of};
-use super::render::Fault;
+use super::config::{Config, KEYS, TABLES, keys_of};
+use crate::diagnostic::{Code, Fault};
 use toml::de::{DeTable, DeValue};
 
 /// Reads a policy file.
@@ -32,23 +31,34 @@ fn unknown_keys(table: &DeTable<'_>) -> Vec<Fault> {
         let name: &str = key.get_ref();
         if !KEYS.contains(&name) {
             faults.push(unknown_key(key.span(), name, "a policy key", KEYS));
-        } else if let (Some(keys), DeValue::Table(inner)) = (keys_of(name), value.get_ref()) {
-            let what = format!("a key of `[{name}]`");
-            for inner_key in inner.keys() {
-                let inner_name: &str = inner_key.get_ref();
-                if !keys.contains(&inner_name) {
-                    faults.push(unknown_key(inner_key.span(), inner_name, &what, keys));
-                }
+        } else if let Some(keys) = keys_of(name) {
+            match value.get_ref() {
+                DeValue::Table(inner) => unknown_keys_of(name, inner, keys, &mut faults),
+                DeValue::Array(all) => all.iter().for_each(|one| {
+                    if let DeValue::Table(inner) = one.get_ref() {
+                        unknown_keys_of(name, inner, keys, &mut faults);
+                    }
+                }),
+                _ => {}
             }
         }
     }
     faults
 }
 
+fn unknown_keys_of(name: &str, table: &DeTable<'_>, keys: &[&str], faults: &mut Vec<Fault>) {
+    for key in table.keys() {
+        let inner: &str = key.get_ref();
+        if !keys.contains(&inner) {
+            faults.push(unknown_key(key.span(), inner, &format!("a key of `[{name}]`"), keys));
+        }
+    }
+}
+
 fn unknown_key(span: std::ops::Range<usize>, name: &str, what: &str, keys: &[&str]) -> Fault {
     let mut fault = Fault::new(Code::UnknownKey, span, format!("`{name}` is not {what}")).one_of(name, keys);
     // A key in the wrong table is worth saying.
-    if let Some(home) = ["match", "scope", "limits"].iter().find(|t| keys_of(t).is_some_and(|k| k.contains(&name))) {
+    if let Some(home) = TABLES.iter().find(|t| keys_of(t).is_some_and(|k| k.contains(&name))) {
         fault = fault.label(format!("`{name}` belongs in `[{home}]`"));
     } else if KEYS.contains(&name) {
         fault = fault.label(format!("`{name}` belongs at the top of the file, before the first table"));

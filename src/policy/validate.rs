@@ -1,30 +1,33 @@
 //! From a policy as written to a [`Policy`]: every fault of meaning, all at once.
 
-use super::codes::Code;
+mod tables;
+
 use super::config::{Config, LimitsConfig, MatchConfig, ScopeConfig};
 use super::pattern::{Pattern, PatternError};
-use super::render::{Fault, Source};
-use super::words::Phrase;
-use super::{Action, Concept, Glob, Level, Limits, Matching, Policy, Rule, Scope};
-use globset::GlobBuilder;
+use super::words::Groups;
+use super::{Action, Concept, Glob, Level, Limits, Matching, Policy, Rule, Scope, Vocabulary};
+use crate::diagnostic::{Code, Fault, Source};
+use globset::{GlobBuilder, GlobMatcher};
 use std::ops::Range;
 use toml::Spanned;
 
 /// The faults found so far, and the file they are in.
 struct Validator<'a> {
     source: &'a Source,
-    known_concepts: Option<&'a [String]>,
+    vocabulary: &'a Vocabulary,
+    groups: Groups,
     faults: Vec<Fault>,
 }
 
-/// Joins a config with its file. Concepts are held against `known_concepts` if there are any.
+/// Joins a config with its file.
 pub(super) fn validate(
     name: &str,
     source: &Source,
     config: Config,
-    known_concepts: Option<&[String]>,
+    vocabulary: &Vocabulary,
 ) -> Result<Policy, Vec<Fault>> {
-    let mut v = Validator { source, known_concepts, faults: Vec::new() };
+    let mut v = Validator { source, vocabulary, groups: Groups::new(), faults: Vec::new() };
+    v.groups(config.groups);
     let level_span = config.level.as_ref().map_or(0..0, Spanned::span);
     let level = v.level(config.level);
     let action = v.action(config.action, level);
@@ -33,6 +36,10 @@ pub(super) fn validate(
     let matching = v.matching(match_span, config.matching.map(Spanned::into_inner).unwrap_or_default());
     let scope = v.scope(config.scope);
     let limits = v.limits(config.limits);
+    let lints = v.lints(config.lints);
+    let labels = v.labels(config.labels);
+    let waivers = config.waive.into_iter().filter_map(|waiver| v.waiver(waiver)).collect();
+    let cases = config.test.into_iter().filter_map(|case| v.case(case)).collect();
     v.faults.sort_by_key(|f| f.span.start);
     match (level, v.faults.is_empty()) {
         (Some(level), true) => Ok(Policy {
@@ -43,6 +50,10 @@ pub(super) fn validate(
             matching,
             scope,
             limits,
+            lints,
+            labels,
+            waivers,
+            cases,
             location: source.location(&level_span),
         }),
         _ => Err(v.faults),
@@ -63,9 +74,14 @@ impl Validator<'_> {
             self.missing("level", "level = \"allow\", \"warn\" or \"deny\"");
             return None;
         };
+        self.level_of("level", written)
+    }
+
+    /// The level that `key` is set to.
+    fn level_of(&mut self, key: &str, written: Spanned<String>) -> Option<Level> {
         let level = Level::ALL.into_iter().find(|l| l.as_str() == written.get_ref());
         if level.is_none() {
-            self.unknown_value("level", &written, &Level::ALL.map(Level::as_str));
+            self.unknown_value(key, &written, &Level::ALL.map(Level::as_str));
         }
         level
     }
@@ -124,6 +140,7 @@ impl Validator<'_> {
             any: self.rules(written.any),
             all: self.rules(written.all),
             none: self.rules(written.none),
+            except: self.rules(written.except),
             concepts: self.concepts(written.concepts),
             min_score: self.number("min-score", written.min_score, f64::NEG_INFINITY, f64::INFINITY, "nats"),
             min_effect: self.number("min-effect", written.min_effect, 0.0, f64::INFINITY, "standard deviations"),
@@ -137,50 +154,68 @@ impl Validator<'_> {
     }
 
     fn rule(&mut self, entry: &Spanned<String>) -> Option<Rule> {
+        let pattern = self.pattern(entry)?;
+        Some(Rule { entry: entry.get_ref().clone(), pattern, location: self.source.location(&entry.span()) })
+    }
+
+    fn pattern(&mut self, entry: &Spanned<String>) -> Option<Pattern> {
         let (span, text) = (entry.span(), entry.get_ref());
-        let fault = match Pattern::new(text) {
-            Ok(pattern) => {
-                return Some(Rule { entry: text.clone(), pattern, location: self.source.location(&span) });
-            }
+        let fault = match Pattern::new(text, &self.groups) {
+            Ok(pattern) => return Some(pattern),
             Err(PatternError::Empty(why)) => {
                 Fault::new(Code::EmptyValue, span, format!("`{text}` cannot be looked for: {why}"))
                     .expected("a word, a phrase, or a regular expression between slashes")
             }
+            Err(PatternError::Group(name, at)) => {
+                let groups: Vec<&str> = self.groups.keys().map(String::as_str).collect();
+                let place = self.inside(&span, text, Some(at));
+                let fault = Fault::new(Code::UnknownGroup, place, format!("`{text}` names a group that there is not"));
+                match groups.as_slice() {
+                    [] => fault.expected("a table [groups] with a list of words of that name"),
+                    _ => fault.one_of(&name, &groups),
+                }
+            }
             Err(PatternError::Regex(why, at)) => {
-                let raw = self.source.text.get(span.clone()).unwrap_or_default();
-                let place = at.and_then(|at| {
-                    Some(span.start + raw_offset(raw, text, at.start)?..span.start + raw_offset(raw, text, at.end)?)
-                });
-                Fault::new(
-                    Code::BadRegex,
-                    place.unwrap_or(span),
-                    format!("`{text}` is not a usable regular expression"),
-                )
-                .label(why)
+                let place = self.inside(&span, text, at);
+                Fault::new(Code::BadRegex, place, format!("`{text}` is not a usable regular expression"))
+                    .label(why)
+                    .expected("a regular expression between slashes, such as /colou?r/")
             }
         };
         self.push(fault);
         None
     }
 
+    /// The bytes of the file that are `at` in the string `text`, whose TOML stands at `span`.
+    fn inside(&self, span: &Range<usize>, text: &str, at: Option<Range<usize>>) -> Range<usize> {
+        let raw = self.source.text.get(span.clone()).unwrap_or_default();
+        at.and_then(|at| {
+            Some(span.start + raw_offset(raw, text, at.start)?..span.start + raw_offset(raw, text, at.end)?)
+        })
+        .unwrap_or_else(|| span.clone())
+    }
+
     fn concepts(&mut self, entries: Vec<Spanned<String>>) -> Vec<Concept> {
         let mut concepts = Vec::new();
         for entry in entries {
             let (span, name) = (entry.span(), entry.into_inner());
-            let Some(phrase) = Phrase::new(&name) else {
-                let message = format!("`{name}` is not the name of a concept");
-                self.push(Fault::new(Code::EmptyValue, span, message).expected("a name such as `text`"));
-                continue;
-            };
-            if let Some(known) = self.known_concepts
-                && !known.contains(&name)
-            {
-                let valid: Vec<&str> = known.iter().map(String::as_str).collect();
-                let message = format!("`{name}` is not a known concept");
-                self.push(Fault::new(Code::UnknownConcept, span, message).one_of(&name, &valid));
-                continue;
+            match self.vocabulary.resolve(&name) {
+                Some(resolved) => concepts.push(Concept {
+                    name,
+                    members: resolved.members,
+                    phrases: resolved.phrases,
+                    location: self.source.location(&span),
+                }),
+                None if !name.chars().any(char::is_alphanumeric) => {
+                    let message = format!("`{name}` is not the name of a concept");
+                    self.push(Fault::new(Code::EmptyValue, span, message).expected("a name such as `text`"));
+                }
+                None => {
+                    let message = format!("`{name}` is not a known concept or family");
+                    let valid = self.vocabulary.names();
+                    self.push(Fault::new(Code::UnknownConcept, span, message).one_of(&name, &valid));
+                }
             }
-            concepts.push(Concept { name, phrase, location: self.source.location(&span) });
         }
         concepts
     }
@@ -208,24 +243,26 @@ impl Validator<'_> {
     fn globs(&mut self, list: &'static str, entries: Vec<Spanned<String>>) -> Vec<Glob> {
         let mut globs = Vec::new();
         for entry in entries {
-            let (span, text) = (entry.span(), entry.into_inner());
-            let fault = if text.is_empty() {
-                Fault::new(Code::EmptyValue, span, "an empty glob matches no site")
-            } else {
-                match GlobBuilder::new(&text).backslash_escape(true).build() {
-                    Ok(glob) => {
-                        let location = self.source.location(&span);
-                        globs.push(Glob { list, matcher: glob.compile_matcher(), entry: text, location });
-                        continue;
-                    }
-                    Err(e) => {
-                        Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(e.kind().to_string())
-                    }
-                }
-            };
-            self.push(fault.expected("the name of a site, where `*` stands for any characters: `layer3*`"));
+            if let Some(matcher) = self.glob(&entry) {
+                let location = self.source.location(&entry.span());
+                globs.push(Glob { list, matcher, entry: entry.into_inner(), location });
+            }
         }
         globs
+    }
+
+    fn glob(&mut self, entry: &Spanned<String>) -> Option<GlobMatcher> {
+        let (span, text) = (entry.span(), entry.get_ref());
+        let fault = if text.is_empty() {
+            Fault::new(Code::EmptyValue, span, "an empty glob matches no site")
+        } else {
+            match GlobBuilder::new(text).backslash_escape(true).build() {
+                Ok(glob) => return Some(glob.compile_matcher()),
+                Err(e) => Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(e.kind().to_string()),
+            }
+        };
+        self.push(fault.expected("the name of a site, where `*` stands for any characters: `layer3*`"));
+        None
     }
 
     fn limits(&mut self, written: LimitsConfig) -> Limits {

@@ -6,71 +6,225 @@
 //! form) its -ing, -ed and irregular forms: `write` matches `writes`, `writing` and `written`; `writing` matches
 //! `writings` and nothing else.
 //!
+//! Articles are passed over, in descriptions and in phrases: `face of {animal}` stands in `the face of a dog`. In a phrase,
+//! `{animal}` is any word of the group of that name, and `*` is any one word.
+//!
 //! **Source:** the rule of MILAN (Hernandez et al. 2022, arXiv 2201.11114) is a substring search for `word`, `text` and
 //! `letter`; it takes `texture` for text and misses `writing`. This module is what replaces it.
 
 mod inflect;
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// One word of a description.
 #[derive(Debug, Clone)]
-struct Word {
+pub(super) struct Word {
     /// Bytes of the description.
-    at: Range<usize>,
-    /// Everything that it may be a form of, folded, itself first.
-    bases: Vec<String>,
+    pub at: Range<usize>,
     /// Whether punctuation separates it from the word before, so that no phrase reaches across.
     apart: bool,
 }
 
-/// A description, cut into words once and matched against many phrases.
-#[derive(Debug, Clone)]
-pub(super) struct Words(Vec<Word>);
-
-impl Words {
-    /// The words of `text`.
-    pub fn new(text: &str) -> Self {
-        Self(
-            cut(text)
-                .into_iter()
-                .map(|(at, apart)| {
-                    let folded = inflect::fold(text.get(at.clone()).unwrap_or_default());
-                    Word { at, bases: inflect::bases(&folded), apart }
-                })
-                .collect(),
-        )
-    }
-
-    /// The byte ranges of the description where `phrase` stands, in order.
-    pub fn find(&self, phrase: &Phrase) -> Vec<Range<usize>> {
-        let n = phrase.0.len();
-        if n == 0 {
-            return Vec::new();
+/// The words of a description, without its articles.
+pub(super) fn cut(text: &str) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut apart = false;
+    for (at, separated) in spans(text) {
+        apart |= separated;
+        let word = text.get(at.clone()).unwrap_or_default();
+        if !ARTICLES.iter().any(|article| word.eq_ignore_ascii_case(article)) {
+            words.push(Word { at, apart });
+            apart = false;
         }
-        self.0
-            .windows(n)
-            .filter(|words| words.iter().skip(1).all(|w| !w.apart))
-            .filter(|words| {
-                words.iter().zip(&phrase.0).all(|(word, forms)| word.bases.iter().any(|b| forms.contains(b)))
-            })
-            .filter_map(|words| Some(words.first()?.at.start..words.last()?.at.end))
-            .collect()
+    }
+    words
+}
+
+const ARTICLES: [&str; 3] = ["a", "an", "the"];
+
+/// Named groups of words.
+pub(super) type Groups = BTreeMap<String, Vec<String>>;
+
+/// A word or several in a row, as a policy lists them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Phrase(Vec<Position>);
+
+/// What may stand at one place of a phrase.
+#[derive(Debug, Clone, PartialEq)]
+enum Position {
+    /// One of these, in the forms that [`inflect::numbers`] gives.
+    Forms(Vec<String>),
+    /// Any word.
+    Any,
+}
+
+/// Why a text is no phrase.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum PhraseError {
+    /// It would match nothing, or everything.
+    Empty(&'static str),
+    /// A group that there is not, and its bytes in the text.
+    Group(String, Range<usize>),
+}
+
+impl Phrase {
+    /// The phrase of these words.
+    pub fn new(text: &str, groups: &Groups) -> Result<Self, PhraseError> {
+        let mut positions = Vec::new();
+        let mut rest = 0..0;
+        // Words between what is in braces and what is a star.
+        for (i, c) in text.char_indices() {
+            if i < rest.start {
+                continue;
+            }
+            match c {
+                '{' => {
+                    plain(text.get(rest.start..i).unwrap_or_default(), &mut positions);
+                    let end = text.get(i..).and_then(|t| t.find('}')).map(|n| i + n);
+                    let name = end.and_then(|end| text.get(i + 1..end)).unwrap_or_default();
+                    let (Some(end), Some(words)) = (end, groups.get(name)) else {
+                        return Err(PhraseError::Group(name.to_string(), i..end.map_or(text.len(), |end| end + 1)));
+                    };
+                    positions.push(Position::Forms(words.iter().flat_map(|word| forms(word)).collect()));
+                    rest = end + 1..end + 1;
+                }
+                '*' => {
+                    plain(text.get(rest.start..i).unwrap_or_default(), &mut positions);
+                    positions.push(Position::Any);
+                    rest = i + 1..i + 1;
+                }
+                _ => {}
+            }
+        }
+        plain(text.get(rest.start..).unwrap_or_default(), &mut positions);
+        if positions.iter().any(|p| matches!(p, Position::Forms(_))) {
+            Ok(Self(positions))
+        } else if spans(text).is_empty() {
+            Err(PhraseError::Empty("it has no letter or digit"))
+        } else {
+            Err(PhraseError::Empty("articles are passed over, and it has no other word"))
+        }
     }
 }
 
-/// A word or several in a row, as a policy lists them.
-#[derive(Debug, Clone)]
-pub(super) struct Phrase(Vec<Vec<String>>);
+/// Adds the words of a text without braces and stars.
+fn plain(text: &str, positions: &mut Vec<Position>) {
+    let word = |word: Word| Position::Forms(forms(text.get(word.at).unwrap_or_default()));
+    positions.extend(cut(text).into_iter().map(word));
+}
 
-impl Phrase {
-    /// The phrase of these words; `None` if there is no letter or digit.
-    pub fn new(text: &str) -> Option<Self> {
-        let words: Vec<_> = cut(text)
-            .into_iter()
-            .map(|(at, _)| inflect::numbers(&inflect::fold(text.get(at).unwrap_or_default())))
+/// What a word of a phrase stands for.
+fn forms(word: &str) -> Vec<String> {
+    inflect::numbers(&inflect::fold(word))
+}
+
+/// One word and nothing else, as an entry of a group must be.
+pub(super) fn is_one_word(text: &str) -> bool {
+    cut(text).len() == 1 && !text.contains(['{', '}', '*'])
+}
+
+/// Many phrases, looked for all at once.
+///
+/// A description's words are turned into numbers, once for every different word; a phrase is only looked at where its
+/// rarest-looking place, the first that is not `*`, has one of its words.
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    /// The number of every form that a phrase has somewhere.
+    numbers: HashMap<String, u32>,
+    /// Per phrase, what may stand at its places: sorted numbers, or anything.
+    phrases: Vec<Vec<Option<Vec<u32>>>>,
+    /// Per number, the phrases that it may begin, and how many stars come before.
+    starts: Vec<Vec<(u32, u32)>>,
+}
+
+/// What a [`Finder`] has seen so far: the numbers of every different word, however written.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashMap<String, Vec<u32>>);
+
+impl Finder {
+    /// Adds a phrase and returns its number, from 0.
+    pub fn add(&mut self, phrase: &Phrase) -> usize {
+        let index = self.phrases.len();
+        let mut places: Vec<Option<Vec<u32>>> = Vec::with_capacity(phrase.0.len());
+        for position in &phrase.0 {
+            places.push(match position {
+                Position::Any => None,
+                Position::Forms(forms) => {
+                    let mut numbers: Vec<u32> = forms.iter().map(|form| self.number(form)).collect();
+                    numbers.sort_unstable();
+                    numbers.dedup();
+                    Some(numbers)
+                }
+            });
+        }
+        if let Some((before, numbers)) = places.iter().enumerate().find_map(|(i, p)| Some((i, p.as_ref()?))) {
+            for number in numbers {
+                if let Some(starts) = self.starts.get_mut(*number as usize) {
+                    starts.push((index as u32, before as u32));
+                }
+            }
+        }
+        self.phrases.push(places);
+        index
+    }
+
+    fn number(&mut self, form: &str) -> u32 {
+        if let Some(number) = self.numbers.get(form) {
+            return *number;
+        }
+        let number = self.starts.len() as u32;
+        self.numbers.insert(form.to_string(), number);
+        self.starts.push(Vec::new());
+        number
+    }
+
+    /// Every place where a phrase stands: its number and the bytes of `text`, in no particular order.
+    pub fn find(&self, text: &str, seen: &mut Seen) -> Vec<(usize, Range<usize>)> {
+        let words = cut(text);
+        let numbers: Vec<Vec<u32>> = words
+            .iter()
+            .map(|word| {
+                let word = text.get(word.at.clone()).unwrap_or_default();
+                if let Some(numbers) = seen.0.get(word) {
+                    return numbers.clone();
+                }
+                let bases = inflect::bases(&inflect::fold(word));
+                let numbers: Vec<u32> = bases.iter().filter_map(|base| self.numbers.get(base)).copied().collect();
+                seen.0.insert(word.to_string(), numbers.clone());
+                numbers
+            })
             .collect();
-        (!words.is_empty()).then_some(Self(words))
+        let mut found = Vec::new();
+        for (at, here) in numbers.iter().enumerate() {
+            let mut tried: Vec<(u32, u32)> = Vec::new();
+            for candidates in here.iter().filter_map(|n| self.starts.get(*n as usize)) {
+                for &(phrase, before) in candidates {
+                    // Two forms of one word may begin the same phrase.
+                    if here.len() > 1 {
+                        if tried.contains(&(phrase, before)) {
+                            continue;
+                        }
+                        tried.push((phrase, before));
+                    }
+                    let place = at.checked_sub(before as usize).and_then(|from| self.stands(phrase, from, &words, &numbers));
+                    found.extend(place.map(|place| (phrase as usize, place)));
+                }
+            }
+        }
+        found
+    }
+
+    /// The bytes of the phrase, if it stands from the word `from` on.
+    fn stands(&self, phrase: u32, from: usize, words: &[Word], numbers: &[Vec<u32>]) -> Option<Range<usize>> {
+        let places = self.phrases.get(phrase as usize)?;
+        let words = words.get(from..from + places.len())?;
+        let numbers = numbers.get(from..from + places.len())?;
+        let fits = |(place, numbers): (&Option<Vec<u32>>, &Vec<u32>)| {
+            place.as_ref().is_none_or(|allowed| numbers.iter().any(|n| allowed.binary_search(n).is_ok()))
+        };
+        let joined = words.iter().skip(1).all(|word| !word.apart);
+        (joined && places.iter().zip(numbers).all(fits)).then(|| Some(words.first()?.at.start..words.last()?.at.end))?
     }
 }
 
@@ -89,7 +243,7 @@ fn is_joint(c: char) -> bool {
 }
 
 /// The byte ranges of the words, each with whether punctuation stands before it; possessive `s` left out.
-fn cut(text: &str) -> Vec<(Range<usize>, bool)> {
+fn spans(text: &str) -> Vec<(Range<usize>, bool)> {
     let mut words: Vec<(Range<usize>, bool)> = Vec::new();
     let mut start = None;
     let mut apart = false;
@@ -122,8 +276,13 @@ mod tests {
     use super::*;
 
     fn found<'a>(phrase: &str, text: &'a str) -> Vec<&'a str> {
-        let Some(phrase) = Phrase::new(phrase) else { return Vec::new() };
-        Words::new(text).find(&phrase).into_iter().filter_map(|r| text.get(r)).collect()
+        let animals = ["dog", "bird", "cat"].map(str::to_string).to_vec();
+        let Ok(phrase) = Phrase::new(phrase, &Groups::from([("animal".to_string(), animals)])) else {
+            return Vec::new();
+        };
+        let mut finder = Finder::default();
+        finder.add(&phrase);
+        finder.find(text, &mut Seen::default()).into_iter().filter_map(|(_, r)| text.get(r)).collect()
     }
 
     #[track_caller]
@@ -156,6 +315,12 @@ mod tests {
         ignores("star", &["staring"]);
         ignores("rat", &["rating", "ration"]);
         ignores("man", &["human", "manned", "mane"]);
+        ignores("head", &["headings"]);
+        ignores("ear", &["earring", "earrings"]);
+        ignores("leg", &["a long-legged bird"]);
+        ignores("sky", &["skiing"]);
+        ignores("to", &["toes"]);
+        ignores("toes", &["to"]);
     }
 
     #[test]
@@ -170,6 +335,11 @@ mod tests {
         matches("letters", &["letter", "letter's underneath"]);
         matches("id", &["IDs"]);
         matches("glass", &["glasses"]);
+        matches("menu", &["menus"]);
+        matches("ski", &["skis"]);
+        matches("toe", &["toes"]);
+        matches("potato", &["potatoes"]);
+        matches("man", &["mens shoes"]);
     }
 
     #[test]
@@ -198,6 +368,8 @@ mod tests {
         ignores("writing", &["write", "written"]);
         ignores("lettering", &["letter"]);
         ignores("building", &["build"]);
+        ignores("written", &["write", "writing"]);
+        ignores("held", &["holding"]);
     }
 
     #[test]
@@ -219,6 +391,53 @@ mod tests {
     fn places_are_byte_ranges_of_the_description() {
         assert_eq!(found("letter", "Ümlaut letters, and Lettering"), ["letters", "Lettering"]);
         assert_eq!(found("dog face", "Dog 's face"), ["Dog 's face"]);
-        assert!(Phrase::new(" -- ").is_none() && Phrase::new("").is_none());
+        let empty = |text| matches!(Phrase::new(text, &Groups::new()), Err(PhraseError::Empty(_)));
+        assert!(empty(" -- ") && empty("") && empty("the") && empty("* *") && !empty("the *text"));
+    }
+
+    #[test]
+    fn articles_are_passed_over() {
+        matches("face of dog", &["the face of a dog", "faces of the dogs", "Face of an  dog"]);
+        matches("face of the dog", &["face of dogs"]);
+        ignores("face of dog", &["face of, a dog", "face, of a dog", "face of every dog"]);
+        assert_eq!(found("dog", "a dog, the dog"), ["dog", "dog"]);
+    }
+
+    #[test]
+    fn groups_stand_for_their_words_and_stars_for_any() {
+        matches("{animal} face", &["a dog's face", "birds' faces", "Cat-face"]);
+        ignores("{animal} face", &["a man's face", "animal face", "dog, face"]);
+        matches("face of {animal}", &["the face of a bird"]);
+        matches("{animal} * face", &["a dog's black face", "a dog and the cat and face"]);
+        ignores("{animal} * face", &["dog face", "dog, black face"]);
+        matches("* dog", &["brown dogs", "the brown dog"]);
+        ignores("* dog", &["dog", "the dog", "cat, dog"]);
+        let group = Phrase::new("face of {anmal}", &Groups::new());
+        assert_eq!(group, Err(PhraseError::Group("anmal".into(), 8..15)));
+        assert_eq!(Phrase::new("x {y", &Groups::new()), Err(PhraseError::Group(String::new(), 2..4)));
+    }
+
+    #[test]
+    fn many_phrases_are_found_as_one_by_one() {
+        let phrases = ["dog", "dog face", "* face", "{animal} of the {animal}", "face of dog", "letters", "writing"];
+        let texts = ["A dog's face, and the face of dogs of the cat", "writings, letter", "faces faces faces", ""];
+        let groups = Groups::from([("animal".to_string(), ["dog", "cat", "dogs"].map(str::to_string).to_vec())]);
+        let mut all = Finder::default();
+        let phrases: Vec<Phrase> = phrases.iter().filter_map(|p| Phrase::new(p, &groups).ok()).collect();
+        phrases.iter().for_each(|p| assert!(all.add(p) < 7));
+        let mut seen = Seen::default();
+        for text in texts {
+            let mut together = all.find(text, &mut seen);
+            let mut apart = Vec::new();
+            for (i, phrase) in phrases.iter().enumerate() {
+                let mut one = Finder::default();
+                one.add(phrase);
+                apart.extend(one.find(text, &mut Seen::default()).into_iter().map(|(_, at)| (i, at)));
+            }
+            let order = |a: &(usize, Range<usize>), b: &(usize, Range<usize>)| (a.0, a.1.start).cmp(&(b.0, b.1.start));
+            together.sort_by(order);
+            apart.sort_by(order);
+            assert_eq!(together, apart, "{text}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! From an audit to a report, and from a report to a folder: only copying, no judgement.
 
 use super::{
-    ModelAccuracy, ModelInfo, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture, write_all,
+    ModelAccuracy, ModelInfo, Origin, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture, write_all,
 };
 use crate::audit::{self, Audit};
+use crate::describe::DescribedUnit;
 use crate::exemplars::Exemplars;
 use crate::probe::Probe;
 use crate::{Error, Model, Result, UnitId, evaluate};
@@ -11,15 +12,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 impl Report {
-    /// The report of an audit of the model called `name`; to be completed with edit and history, then
-    /// [finished](Self::finish).
+    /// The report of an audit of the model called `name`; to be [judged](Self::judge), completed with edit and history,
+    /// then [finished](Self::finish).
     pub fn of(audit: &Audit, name: &str, model: &Model<'_>, probe: &Probe, settings: &audit::Settings) -> Self {
         let units = audit.exemplars.units.iter().zip(&audit.units).map(|(exemplars, described)| {
             let entry = UnitEntry::new(exemplars, described.description.clone(), |i| probe.name(i).to_string());
             if exemplars.top.is_empty() { entry } else { entry.with_picture() }
         });
         let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
-        let mut report = Report {
+        Report {
             model: ModelInfo {
                 name: name.to_string(),
                 parameters: model.parameters().iter().map(|(_, t)| t.numel() as u64).sum(),
@@ -40,9 +41,36 @@ impl Report {
                 stages: audit.seconds.iter().map(stage).collect(),
             },
             ..Report::default()
-        };
-        report.judge(&audit.outcome);
-        report
+        }
+    }
+
+    /// The report of descriptions that some other tool made, from the file called `file`; to be [judged](Self::judge),
+    /// then [finished](Self::finish).
+    pub fn of_descriptions(units: &[DescribedUnit], file: &str) -> Self {
+        let mut sites = BTreeMap::<&str, usize>::new();
+        for unit in units {
+            *sites.entry(&unit.id.site).or_default() += 1;
+        }
+        let site = |(name, units): (&str, usize)| SiteInfo { name: name.to_string(), units, ..SiteInfo::default() };
+        Report {
+            origin: Origin::Descriptions { file: file.to_string() },
+            model: ModelInfo { sites: sites.into_iter().map(site).collect(), ..ModelInfo::default() },
+            units: units.iter().map(UnitEntry::described).collect(),
+            ..Report::default()
+        }
+    }
+
+    /// What policies judge: every unit with its description.
+    pub fn described_units(&self) -> Vec<DescribedUnit> {
+        let unit = |u: &UnitEntry| DescribedUnit { id: u.id.clone(), description: u.description.clone() };
+        self.units.iter().map(unit).collect()
+    }
+
+    /// The same report without its pictures, for a place where they are not.
+    #[must_use]
+    pub fn without_pictures(mut self) -> Self {
+        self.units.iter_mut().for_each(|unit| unit.picture = None);
+        self
     }
 
     /// Writes `report.json`, `neurons.csv`, `report.md` and a picture of the exemplars of each unit into `folder`.

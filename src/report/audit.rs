@@ -1,15 +1,16 @@
 //! The parts of a report that say what was audited and what its units respond to.
 
 use crate::UnitId;
-use crate::describe::Description;
+use crate::describe::{DescribedUnit, Description, Status};
 use crate::evaluate::stats::Accuracy;
 use crate::exemplars::UnitExemplars;
 use crate::graph::{Site, SiteKind};
 use crate::probe::{Preprocess, Probe};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What made the report. The default is this crate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// `tch-audit`.
     pub name: String,
@@ -23,8 +24,23 @@ impl Default for Tool {
     }
 }
 
+/// What was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Origin {
+    /// A model, shown images.
+    #[default]
+    Model,
+    /// Descriptions that some other tool made; model and probe are not known.
+    Descriptions {
+        /// The file.
+        file: String,
+    },
+}
+
 /// The model.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ModelInfo {
     /// Its file or what its owner calls it.
     pub name: String,
@@ -35,11 +51,11 @@ pub struct ModelInfo {
 }
 
 /// One audited site.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SiteInfo {
     /// Its name, see [`crate::graph`].
     pub name: String,
-    /// `layer`, `raw` or `scope`, see [`SiteKind`].
+    /// `layer`, `raw` or `scope`, see [`SiteKind`]; empty where it is not known.
     pub kind: String,
     /// How many units.
     pub units: usize,
@@ -62,7 +78,7 @@ impl From<&Site> for SiteInfo {
 }
 
 /// The images that the units were shown.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeInfo {
     /// How many were used.
     pub images: usize,
@@ -77,7 +93,7 @@ pub struct ProbeInfo {
 }
 
 /// A file that was left out.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SkippedImage {
     /// The file.
     pub path: String,
@@ -86,7 +102,7 @@ pub struct SkippedImage {
 }
 
 /// How images become inputs: pixels scaled to 0-1, then `(x - mean) / std` per channel.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct InputFormat {
     /// 1 or 3.
     pub channels: usize,
@@ -122,7 +138,7 @@ impl From<&Preprocess> for InputFormat {
 }
 
 /// What else the results depend on.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// Exemplars per unit.
     pub k: usize,
@@ -137,7 +153,7 @@ pub struct Settings {
 }
 
 /// How often the model is right on a labelled probe.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ModelAccuracy {
     /// The counts.
     pub accuracy: Accuracy,
@@ -167,7 +183,7 @@ impl ModelAccuracy {
 }
 
 /// How many units there are of each kind. `units` is the denominator of the next three, `described` that of the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// All audited units.
     pub units: usize,
@@ -184,18 +200,18 @@ pub struct Counts {
 }
 
 /// One unit: its words, its range and what excites it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UnitEntry {
     /// Which unit.
     pub id: UnitId,
     /// Its description.
     pub description: Description,
-    /// The activation above which a position counts as a response.
-    pub level: f32,
+    /// The activation above which a position counts as a response; none where the unit was not observed.
+    pub level: Option<f32>,
     /// The smallest activation.
-    pub minimum: f32,
+    pub minimum: Option<f32>,
     /// The largest activation.
-    pub maximum: f32,
+    pub maximum: Option<f32>,
     /// Whether it never varies.
     pub dead: bool,
     /// The images that excite it most, strongest first.
@@ -205,7 +221,7 @@ pub struct UnitEntry {
 }
 
 /// One image that excites a unit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExemplarEntry {
     /// The image's number in the probe.
     pub image: usize,
@@ -226,11 +242,25 @@ impl UnitEntry {
         Self {
             id: unit.id.clone(),
             description,
-            level: unit.level,
-            minimum: unit.minimum,
-            maximum: unit.maximum,
+            level: Some(unit.level),
+            minimum: Some(unit.minimum),
+            maximum: Some(unit.maximum),
             dead: unit.dead,
             exemplars: unit.top.iter().map(exemplar).collect(),
+            picture: None,
+        }
+    }
+
+    /// An entry of a unit of which only the description is known.
+    pub fn described(unit: &DescribedUnit) -> Self {
+        Self {
+            id: unit.id.clone(),
+            description: unit.description.clone(),
+            level: None,
+            minimum: None,
+            maximum: None,
+            dead: unit.description.status == Status::Dead,
+            exemplars: Vec::new(),
             picture: None,
         }
     }
@@ -243,7 +273,7 @@ impl UnitEntry {
 }
 
 /// Date and timings.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// When the run began, in words or RFC 3339; empty when not recorded.
     pub date: String,
@@ -252,7 +282,7 @@ pub struct Run {
 }
 
 /// One stage of a run.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Stage {
     /// `observe`, `describe`, …
     pub name: String,

@@ -6,7 +6,7 @@ use crate::describe::Status;
 use std::io::{self, Write};
 
 /// The columns. `concept` to `auc_high` are the strongest evidence, empty without any; `flagged_by` lists policies of
-/// level `warn` and `deny`, joined by `;`; `level` is the activation that counts as a response.
+/// level `warn` and `deny`, joined by `;`, waived findings left out; `level` is the activation that counts as a response.
 pub const COLUMNS: [&str; 16] = [
     "site",
     "unit",
@@ -56,7 +56,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             number(|e| e.auc_low),
             number(|e| e.auc_high),
             flagged_by.get(&unit.id).map_or(String::new(), |policies| cell(&policies.join(";"))),
-            unit.level.to_string(),
+            unit.level.map_or(String::new(), |level| level.to_string()),
             unit.dead.to_string(),
         ])
         .map_err(io_error)?;

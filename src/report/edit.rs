@@ -2,10 +2,11 @@
 
 use crate::UnitId;
 use crate::evaluate::stats::Accuracy;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What was done about the findings, and what that did.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EditReport {
     /// `zero`.
     pub action: String,
@@ -28,7 +29,7 @@ pub struct EditReport {
 }
 
 /// A flagged unit that cannot be zeroed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NotZeroed {
     /// The unit.
     pub unit: UnitId,
@@ -37,7 +38,7 @@ pub struct NotZeroed {
 }
 
 /// What removing a number of units does on validation data.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SweepPoint {
     /// How many of the flagged units, in order, are zero.
     pub removed: usize,
@@ -46,7 +47,7 @@ pub struct SweepPoint {
 }
 
 /// One evaluation on validation data.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SweepAccuracy {
     /// The evaluation's name.
     pub name: String,
@@ -57,7 +58,7 @@ pub struct SweepAccuracy {
 }
 
 /// One evaluation on test data, before and after.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Evaluation {
     /// Its name.
     pub name: String,
@@ -78,7 +79,7 @@ pub struct Evaluation {
 }
 
 /// One draw of random units.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Control {
     /// Which draw, from 0.
     pub draw: usize,
@@ -92,7 +93,7 @@ pub struct Control {
 ///
 /// Recovered shares are `(shifted after - shifted before) / (clean before - shifted before)`: 0 is nothing, 1 all of it,
 /// negative worse than before.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Gap {
     /// The evaluation without the spurious feature.
     pub clean_name: String,
@@ -225,7 +226,7 @@ fn share(share: f64) -> String {
 }
 
 /// One audit during training.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// The epoch, from 1.
     pub epoch: u64,
@@ -246,7 +247,7 @@ pub struct HistoryEntry {
 }
 
 /// One evaluation's result.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NamedAccuracy {
     /// The evaluation's name.
     pub name: String,

@@ -69,6 +69,33 @@ pub(super) fn cell(text: &str) -> String {
     if formula { format!("'{text}") } else { text.to_string() }
 }
 
+/// For the message of a GitHub annotation.
+pub(super) fn annotation(text: &str) -> String {
+    // Line breaks are gone already; a `%` would begin an escape.
+    line(text).replace('%', "%25")
+}
+
+/// For a property of a GitHub annotation: `file=…`.
+pub(super) fn annotation_property(text: &str) -> String {
+    annotation(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+/// For the address of a file in SARIF: a relative one with `/`, everything unusual in percent codes.
+pub(super) fn uri(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.replace('\\', "/").bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => out.push(char::from(byte)),
+            other => {
+                let _ = write!(out, "%{other:02X}");
+            }
+        }
+    }
+    // What begins with a slash names a host or a root, not a file of the project.
+    let relative = out.trim_start_matches("./");
+    if relative.starts_with('/') { format!("file://{}", relative.replacen("//", "/", 1)) } else { relative.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +119,20 @@ mod tests {
         assert_eq!(code("layer3.1.conv2@raw/17"), "`layer3.1.conv2@raw/17`");
         assert_eq!(code("a`|<b>"), "<code>a&#96;&#124;&#60;b&#62;</code>");
         assert_eq!(code(""), "<code></code>");
+    }
+
+    #[test]
+    fn annotations_stay_on_their_line_and_in_their_property() {
+        assert_eq!(annotation("50 %\n::error::x"), "50 %25 ::error::x");
+        assert_eq!(annotation_property("a,b:c%\r"), "a%2Cb%3Ac%25 ");
+    }
+
+    #[test]
+    fn addresses_are_relative_and_plain() {
+        assert_eq!(uri("./policies/text.toml"), "policies/text.toml");
+        assert_eq!(uri("a b\\<c>\n.toml"), "a%20b/%3Cc%3E%0A.toml");
+        assert_eq!(uri("/etc/x.toml"), "file:///etc/x.toml");
+        assert_eq!(uri("c:é"), "c%3A%C3%A9");
     }
 
     #[test]

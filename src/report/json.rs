@@ -1,7 +1,8 @@
 //! `report.json`: everything, in one versioned schema.
 
 use super::{Report, SCHEMA_VERSION};
-use crate::{Error, Result};
+use crate::Result;
+use crate::diagnostic::{Code, Fault, Source};
 use std::io::{self, Write};
 
 /// Writes the report as indented JSON with a newline at the end.
@@ -20,19 +21,33 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Reads a report back. `name` is what messages call it.
+/// Reads a report back.
 ///
 /// # Errors
-/// [`Error::Invalid`] when it is not a report of version [`SCHEMA_VERSION`].
-pub fn read(text: &str, name: &str) -> Result<Report> {
+/// [`Error::Faults`](crate::Error::Faults) with the place when it is not a report of version [`SCHEMA_VERSION`], or a unit
+/// stands in it twice.
+pub fn read(source: &Source) -> Result<Report> {
     #[derive(serde::Deserialize)]
     struct Version {
         schema_version: u32,
     }
-    let invalid = |e: serde_json::Error| Error::invalid(name, e, "a report.json of tch-audit");
-    let Version { schema_version } = serde_json::from_str(text).map_err(invalid)?;
+    let Version { schema_version } = source.json()?;
     if schema_version != SCHEMA_VERSION {
-        return Err(Error::invalid(format!("schema_version of {name}"), schema_version, SCHEMA_VERSION.to_string()));
+        let key = "\"schema_version\"";
+        let at = source.text.find(key).unwrap_or(0);
+        let message = format!("the report has schema version {schema_version}");
+        let fault = Fault::new(Code::UnknownValue, at..at + key.len(), message);
+        return Err(source.refuse(&[fault.expected(SCHEMA_VERSION.to_string())]));
     }
-    serde_json::from_str(text).map_err(invalid)
+    let report = source.json::<Report>()?.finish();
+    if let Some([twice, _]) = report.units.windows(2).find_map(|w| w.first_chunk::<2>().filter(|[a, b]| a.id == b.id)) {
+        let fault = Fault::new(Code::DuplicateRow, 0..0, format!("the report has {} twice", twice.id));
+        return Err(source.refuse(&[fault.expected("every unit once")]));
+    }
+    Ok(report)
+}
+
+/// The JSON schema (draft 2020-12) of `report.json`, as published in the folder `schemas` of the source.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Report).to_value()
 }

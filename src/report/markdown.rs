@@ -4,9 +4,9 @@
 
 use super::escape::{code, markdown as text};
 use super::tables::{self, Table};
-use super::{Report, ReportedFinding, ReportedPolicy, UnitEntry, picture, plural, thousands};
+use super::{Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, picture, plural, thousands};
 use crate::describe::Status;
-use crate::policy::{Level, Verdict};
+use crate::policy::{Level, Standing, Verdict};
 use std::io::{self, Write};
 
 /// Writes the report as Markdown (CommonMark with tables).
@@ -24,7 +24,11 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# Audit of {}\n", code(&report.model.name))?;
+    let name = match &report.origin {
+        Origin::Descriptions { file } => file,
+        Origin::Model => &report.model.name,
+    };
+    writeln!(out, "# Audit of {}\n", code(name))?;
     let (word, rest) = report.verdict.split_once(':').unwrap_or((&report.verdict, ""));
     let stop = if rest.is_empty() { "." } else { ":" };
     writeln!(out, "**{}{stop}**{}\n", capitalised(&text(word)), text(rest))?;
@@ -32,26 +36,14 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "> **Warning.** {}\n", text(warning))?;
     }
 
-    let (model, probe, counts) = (&report.model, &report.probe, &report.counts);
-    let parameters = thousands(model.parameters);
+    let (model, counts) = (&report.model, &report.counts);
+    let sites = plural(model.sites.len(), "site", "sites");
     writeln!(out, "| | |\n|---|---|")?;
-    writeln!(out, "| model | {parameters} parameters, {} audited |", plural(model.sites.len(), "site", "sites"))?;
-    let mut images = format!(
-        "{} of {} x {} pixels",
-        plural(probe.images, "image", "images"),
-        probe.preprocess.height,
-        probe.preprocess.width
-    );
-    if !probe.classes.is_empty() {
-        images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
-    }
-    if !probe.skipped.is_empty() {
-        images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
-    }
-    writeln!(out, "| probe | {images} |")?;
-    if let Some(a) = &report.accuracy {
-        let questions = thousands(a.accuracy.total);
-        writeln!(out, "| accuracy | {} on {questions} images (chance: {:.1} %) |", a.accuracy, 100.0 * a.chance)?;
+    if let Origin::Descriptions { .. } = report.origin {
+        writeln!(out, "| descriptions | made by another tool, {sites} |")?;
+    } else {
+        writeln!(out, "| model | {} parameters, {sites} audited |", thousands(model.parameters))?;
+        write_probe(report, out)?;
     }
     let share = |n: usize| if counts.units == 0 { 0.0 } else { 100.0 * n as f64 / counts.units as f64 };
     writeln!(
@@ -72,21 +64,45 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
+fn write_probe(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let probe = &report.probe;
+    let mut images = format!(
+        "{} of {} x {} pixels",
+        plural(probe.images, "image", "images"),
+        probe.preprocess.height,
+        probe.preprocess.width
+    );
+    if !probe.classes.is_empty() {
+        images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
+    }
+    if !probe.skipped.is_empty() {
+        images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
+    }
+    writeln!(out, "| probe | {images} |")?;
+    if let Some(a) = &report.accuracy {
+        let questions = thousands(a.accuracy.total);
+        writeln!(out, "| accuracy | {} on {questions} images (chance: {:.1} %) |", a.accuracy, 100.0 * a.chance)?;
+    }
+    Ok(())
+}
+
 fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.policies.is_empty() {
         writeln!(out, "## Policies\n")?;
-        writeln!(out, "| policy | level | verdict | findings | tolerated | units in scope | action | why |")?;
-        writeln!(out, "|---|---|---|--:|--:|--:|---|---|")?;
+        writeln!(out, "| policy | level | verdict | findings | known | waived | tolerated | units in scope | action | why |")?;
+        writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|---|---|")?;
         for p in &report.policies {
             let verdict =
                 if p.verdict == Verdict::Violated { "**violated**".to_string() } else { p.verdict.to_string() };
             let limit = if p.level == Level::Allow { "any".to_string() } else { p.limit.to_string() };
             writeln!(
                 out,
-                "| {} | {} | {verdict} | {} | {limit} | {} | {} | {} |",
+                "| {} | {} | {verdict} | {} | {} | {} | {limit} | {} | {} | {} |",
                 code(&p.name),
                 p.level,
                 p.findings,
+                p.known,
+                p.waived,
                 p.units,
                 p.action,
                 text(&p.reason)
@@ -94,11 +110,12 @@ fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
         writeln!(out)?;
     }
-    if !report.warnings.is_empty() {
-        writeln!(out, "## Warnings\n")?;
-        for w in &report.warnings {
-            let place = w.location.as_ref().map_or(String::new(), |l| format!(" ({})", code(l)));
-            writeln!(out, "- {} {}: {}{place}", code(&w.code), code(&w.about), text(&w.message))?;
+    if !report.notices.is_empty() {
+        writeln!(out, "## About the policies\n")?;
+        for n in &report.notices {
+            let about = n.policy.as_ref().map_or(String::new(), |p| format!(" {}", code(p)));
+            let place = code(&n.location.to_string());
+            writeln!(out, "- {} {}{about}: {} ({place})", n.level, code(n.code.as_str()), text(&n.message))?;
         }
         writeln!(out)?;
     }
@@ -112,11 +129,13 @@ fn findings(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         return Ok(());
     }
     writeln!(out, "## Findings\n")?;
-    writeln!(
-        out,
-        "Pictures show the probe images that excite a unit most, strongest first; the region that it responds"
-    )?;
-    writeln!(out, "to is outlined and bright.\n")?;
+    if report.units.iter().any(|u| u.picture.is_some()) {
+        writeln!(
+            out,
+            "Pictures show the probe images that excite a unit most, strongest first; the region that it responds"
+        )?;
+        writeln!(out, "to is outlined and bright.\n")?;
+    }
     for (policy, findings) in with_findings {
         let units = plural(findings.len(), "unit", "units");
         writeln!(
@@ -140,14 +159,27 @@ fn write_finding(report: &Report, finding: &ReportedFinding, out: &mut dyn Write
     let zeroed =
         report.edit.as_ref().is_some_and(|e| e.coupled.contains(&finding.unit) || e.chosen.contains(&finding.unit));
     let zeroed = if zeroed { " (zeroed)" } else { "" };
-    writeln!(out, "#### {}{description}{zeroed}\n", code(&finding.unit.to_string()))?;
+    let standing = match &finding.standing {
+        Standing::New => "",
+        Standing::Known => " (known)",
+        Standing::Waived { .. } => " (waived)",
+    };
+    writeln!(out, "#### {}{description}{standing}{zeroed}\n", code(&finding.unit.to_string()))?;
     if let Some(unit) = unit
         && unit.picture.is_some()
     {
         writeln!(out, "![exemplars of {}]({})\n", text(&unit.id.to_string()), picture::path(&unit.id))?;
     }
     let because = finding.because.iter().map(|b| text(b)).collect::<Vec<_>>().join("; ");
-    writeln!(out, "{}. Policy: {}.\n", capitalised(&because), code(&finding.location))
+    write!(out, "{}. Policy: {}.", capitalised(&because), code(&finding.location.to_string()))?;
+    if let Standing::Waived { reason, expires, location } = &finding.standing {
+        let until = expires.map_or(String::new(), |day| format!(" until {day}"));
+        write!(out, " Waived{until}: {} ({}).", text(reason), code(&location.to_string()))?;
+    }
+    if let Some(command) = &finding.reproduce {
+        write!(out, " Again: {}", code(command))?;
+    }
+    writeln!(out, "\n")
 }
 
 fn edit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
@@ -231,6 +263,10 @@ fn other_units(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn made_with(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (tool, s, probe) = (&report.tool, &report.settings, &report.probe);
     writeln!(out, "## How this was made\n")?;
+    if let Origin::Descriptions { file } = &report.origin {
+        writeln!(out, "- {} {}", text(&tool.name), text(&tool.version))?;
+        return writeln!(out, "- descriptions: {}", code(file));
+    }
     writeln!(out, "- {} {}, seed {}", text(&tool.name), text(&tool.version), s.seed)?;
     writeln!(out, "- {} exemplars per unit; a response is what exceeds the {} quantile", s.k, s.quantile)?;
     writeln!(

@@ -1,11 +1,14 @@
 //! The parts of a report that say what policies object to.
 
 use crate::UnitId;
-use crate::policy::{Action, Finding, Level, Outcome, PolicySummary, Verdict, Warning};
+use crate::policy::{
+    Action, Because, Code, Finding, Level, Location, Notice, Outcome, PolicySummary, RuleCount, Standing, Verdict,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One policy's result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportedPolicy {
     /// Its name.
     pub name: String,
@@ -15,46 +18,64 @@ pub struct ReportedPolicy {
     pub action: Action,
     /// Why it exists, in its author's words.
     pub reason: String,
-    /// Its file.
-    pub file: String,
+    /// Where its level is set.
+    pub location: Location,
+    /// The sites in its scope, by name.
+    pub sites: Vec<String>,
     /// Units in its scope: the denominator of `findings`.
     pub units: usize,
-    /// Units that matched.
+    /// Units that matched, without those that are waived.
     pub findings: usize,
+    /// Of these, units that the baseline has.
+    pub known: usize,
+    /// Units that matched and are waived.
+    pub waived: usize,
     /// How many findings it tolerates.
     pub limit: usize,
     /// What follows.
     pub verdict: Verdict,
+    /// How often each entry matched.
+    pub rules: Vec<RuleCount>,
 }
 
 /// One unit that one policy objects to (or, at level `allow`, notes).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportedFinding {
     /// The stable code, for example `denied-concept`.
-    pub code: String,
+    pub code: Code,
     /// The policy's name.
     pub policy: String,
     /// The policy's level.
     pub level: Level,
     /// The unit; its description is among the report's units.
     pub unit: UnitId,
+    /// Whether it counts.
+    pub standing: Standing,
     /// Why it matched: clauses without a full stop.
     pub because: Vec<String>,
-    /// The place in the policy, `file:line:column`.
-    pub location: String,
+    /// The same for programs: the entry, the words that matched and what was measured.
+    pub evidence: Vec<Because>,
+    /// The place in the policy.
+    pub location: Location,
+    /// A name that stays the same from run to run, see [`Finding::fingerprint`].
+    pub fingerprint: String,
+    /// The command that finds it again; none where the audit was not run by one.
+    pub reproduce: Option<String>,
 }
 
-/// Something that the reader should know; never a reason to fail. Sorted by its fields in this order.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ReportedWarning {
-    /// The stable code, for example `unmatched-rule`.
-    pub code: String,
-    /// What it is about: a policy, a site, a file.
-    pub about: String,
+/// Something about a policy or the baseline that its author should know. Sorted by its fields in this order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ReportedNotice {
+    /// The stable code, for example `unmatched-waiver`.
+    pub code: Code,
+    /// `warn` or `deny`; one of level `deny` fails the run.
+    pub level: Level,
+    /// The policy's name; none when it is about the baseline.
+    pub policy: Option<String>,
     /// What is the matter: lower case, without a full stop.
     pub message: String,
-    /// The place in a policy, where it is about one.
-    pub location: Option<String>,
+    /// The place in the policy, or the baseline's file.
+    pub location: Location,
 }
 
 impl From<&PolicySummary> for ReportedPolicy {
@@ -64,11 +85,15 @@ impl From<&PolicySummary> for ReportedPolicy {
             level: p.level,
             action: p.action,
             reason: p.reason.clone(),
-            file: p.location.file.clone(),
+            location: p.location.clone(),
+            sites: p.sites.clone(),
             units: p.units,
             findings: p.findings,
+            known: p.known,
+            waived: p.waived,
             limit: p.tolerated,
             verdict: p.verdict,
+            rules: p.rules.clone(),
         }
     }
 }
@@ -76,32 +101,46 @@ impl From<&PolicySummary> for ReportedPolicy {
 impl From<&Finding> for ReportedFinding {
     fn from(f: &Finding) -> Self {
         Self {
-            code: f.code.to_string(),
+            code: f.code,
             policy: f.policy.clone(),
             level: f.level,
             unit: f.unit.clone(),
+            standing: f.standing.clone(),
             because: f.because.iter().map(ToString::to_string).collect(),
-            location: f.location.to_string(),
+            evidence: f.because.clone(),
+            location: f.location.clone(),
+            fingerprint: f.fingerprint(),
+            reproduce: None,
         }
     }
 }
 
-impl From<&Warning> for ReportedWarning {
-    fn from(w: &Warning) -> Self {
+impl From<&Notice> for ReportedNotice {
+    fn from(n: &Notice) -> Self {
         Self {
-            code: w.code.to_string(),
-            about: w.policy.clone(),
-            message: w.message.clone(),
-            location: Some(w.location.to_string()),
+            code: n.code,
+            level: n.level,
+            policy: n.policy.clone(),
+            message: n.message.clone(),
+            location: n.location.clone(),
         }
+    }
+}
+
+impl ReportedFinding {
+    /// Whether it counts for something: it is neither allowed nor waived.
+    pub fn counts(&self) -> bool {
+        self.level != Level::Allow && !matches!(self.standing, Standing::Waived { .. })
     }
 }
 
 impl super::Report {
-    /// Takes over what the policies found; warnings of other origin stay.
-    pub fn judge(&mut self, outcome: &Outcome) {
+    /// Takes over what the policies found, in place of what they found before. `reproduce` is the command that finds it
+    /// again, given a finding's unit.
+    pub fn judge(&mut self, outcome: &Outcome, reproduce: impl Fn(&UnitId) -> Option<String>) {
         self.policies = outcome.policies.iter().map(ReportedPolicy::from).collect();
-        self.findings = outcome.findings.iter().map(ReportedFinding::from).collect();
-        self.warnings.extend(outcome.warnings.iter().map(ReportedWarning::from));
+        let finding = |f: &Finding| ReportedFinding { reproduce: reproduce(&f.unit), ..f.into() };
+        self.findings = outcome.findings.iter().map(finding).collect();
+        self.notices = outcome.notices.iter().map(ReportedNotice::from).collect();
     }
 }

@@ -3,8 +3,8 @@
 mod columns;
 
 use super::escape::line;
-use super::{Report, ReportedFinding, plural, tables, thousands};
-use crate::policy::{Level, Verdict};
+use super::{Origin, Report, ReportedFinding, plural, tables, thousands};
+use crate::policy::{Level, Standing, Verdict};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
 
@@ -55,7 +55,7 @@ pub fn write_styled(report: &Report, style: Style, out: &mut dyn Write) -> io::R
     facts(report, style, out)?;
     findings(report, style, out)?;
     policies(report, style, out)?;
-    warnings(report, style, out)?;
+    notices(report, style, out)?;
     edit(report, style, out)?;
     if report.history.len() > 1 {
         heading("during training", style, out)?;
@@ -76,15 +76,13 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let mut fact = |name: &str, text: String| {
         writeln!(out, "{}{}", Paint::Dim.on(&format!("{name:<10}"), style.color), line(&text))
     };
-    fact(
-        "model",
-        format!(
-            "{}, {} parameters, {}",
-            model.name,
-            thousands(model.parameters),
-            plural(model.sites.len(), "site", "sites")
-        ),
-    )?;
+    let sites = plural(model.sites.len(), "site", "sites");
+    match &report.origin {
+        Origin::Descriptions { file } => fact("words from", format!("{file}, {sites}"))?,
+        Origin::Model => {
+            fact("model", format!("{}, {} parameters, {sites}", model.name, thousands(model.parameters)))?;
+        }
+    }
     let mut images = plural(probe.images, "image", "images");
     if !probe.classes.is_empty() {
         images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
@@ -92,7 +90,9 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     if !probe.skipped.is_empty() {
         images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
     }
-    fact("probe", images)?;
+    if report.origin == Origin::Model {
+        fact("probe", images)?;
+    }
     if let Some(a) = &report.accuracy {
         fact(
             "accuracy",
@@ -122,7 +122,7 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let shown: Vec<&ReportedFinding> = report.findings.iter().filter(|f| f.level != Level::Allow).collect();
+    let shown: Vec<&ReportedFinding> = report.findings.iter().filter(|f| f.counts()).collect();
     if shown.is_empty() {
         return Ok(());
     }
@@ -130,11 +130,15 @@ fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
     let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
     let mut hidden = Vec::new();
     for policy in &report.policies {
-        let of_policy: Vec<_> = shown.iter().filter(|f| f.policy == policy.name).collect();
+        let mut of_policy: Vec<_> = shown.iter().filter(|f| f.policy == policy.name).collect();
+        of_policy.sort_by_key(|f| f.standing != Standing::New);
         for finding in of_policy.iter().take(SHOWN) {
             let unit = report.unit(&finding.unit);
             columns.row(vec![
-                Cell::painted(finding.level.to_string(), level_paint(finding.level)),
+                match finding.standing {
+                    Standing::New => Cell::painted(finding.level.to_string(), level_paint(finding.level)),
+                    _ => Cell::painted(finding.standing.to_string(), Paint::Dim),
+                },
                 Cell::plain(line(&finding.policy)),
                 Cell::painted(line(&finding.unit.to_string()), Paint::Bold),
                 Cell::plain(unit.map_or(String::new(), |u| line(&u.description.text))),
@@ -158,13 +162,19 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
     }
     heading("policies", style, out)?;
     let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Right, Align::Left, Align::Left]);
-    for p in &report.policies {
+    // A policy that allows what nothing responds to has nothing to say.
+    for p in report.policies.iter().filter(|p| p.level != Level::Allow || p.findings + p.waived > 0) {
         let paint = match (p.verdict, p.level) {
             (Verdict::Violated, level) => level_paint(level),
             (Verdict::Clean, _) => Paint::Green,
             (Verdict::Tolerated, _) => Paint::Plain,
         };
-        let limit = if p.level == Level::Allow { String::new() } else { format!(", {} tolerated", p.limit) };
+        let mut limit = if p.level == Level::Allow { String::new() } else { format!(", {} tolerated", p.limit) };
+        for (n, what) in [(p.known, "known"), (p.waived, "waived")] {
+            if n > 0 {
+                limit += &format!(", {n} {what}");
+            }
+        }
         columns.row(vec![
             Cell::painted(p.verdict.to_string(), paint),
             Cell::plain(p.level.to_string()),
@@ -177,14 +187,16 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
     columns.write(style, out)
 }
 
-fn warnings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    if !report.warnings.is_empty() {
-        writeln!(out)?;
+fn notices(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if report.notices.is_empty() {
+        return Ok(());
     }
-    for w in &report.warnings {
-        let label = Paint::Yellow.bold(&format!("warning[{}]:", line(&w.code)), style.color);
-        let place = w.location.as_ref().map_or(String::new(), |l| format!(" [{}]", line(l)));
-        writeln!(out, "{label} {}: {}{}", line(&w.about), line(&w.message), Paint::Dim.on(&place, style.color))?;
+    heading("about the policies", style, out)?;
+    for n in &report.notices {
+        let label = level_paint(n.level).on(&format!("{}[{}]", n.level, n.code), style.color);
+        let about = n.policy.as_ref().map_or(String::new(), |p| format!("{}: ", line(p)));
+        let place = Paint::Dim.on(&format!("[{}]", line(&n.location.to_string())), style.color);
+        writeln!(out, "  {label} {about}{} {place}", line(&n.message))?;
     }
     Ok(())
 }

@@ -1,45 +1,102 @@
-//! `tch-audit check`: audit a TorchScript model and judge it.
+//! `tch-audit check`: judge a model, descriptions of one, or a finished report.
 
 use crate::input::Input;
-use crate::{Color, EXIT_CLEAN, EXIT_DENIED};
-use anyhow::Context;
-use clap::Args;
-use std::io::Write;
-use std::path::PathBuf;
-use tch_audit::Model;
+use crate::output::{self, Target, quoted};
+use crate::Common;
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueHint};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use tch_audit::audit::{Audit, Settings};
-use tch_audit::policy::Loader;
+use tch_audit::diagnostic::Source;
+use tch_audit::policy::{Baseline, Code, Date, Level, Loader, Outcome, Policies, check};
 use tch_audit::probe::{Corrupt, ImageFolder};
 use tch_audit::report::{self, Report};
+use tch_audit::{Model, UnitId, describe, exit};
 
-/// Audit a TorchScript model on a folder of images, and fail when a policy of level `deny` is violated.
+/// Where the reports of a model go unless --out says otherwise.
+const OUT: &str = "tch-audit-report";
+/// How large a report may be, in bytes.
+const REPORT_LIMIT: u64 = 1 << 30;
+
+/// Judge a model, descriptions of one, or a finished report, and fail when a policy of level `deny` is violated.
 ///
-/// The model may be scripted, traced or frozen. If the images lie in one sub-folder per class, the model's accuracy on
-/// them is measured too: an accuracy near chance is the sign of a wrong --mean, --std or --input.
+/// A TorchScript model (scripted, traced or frozen) is shown the images of --probe, and each of its units is described. If
+/// the images lie in one sub-folder per class, the model's accuracy on them is measured too: an accuracy near chance is
+/// the sign of a wrong --mean, --std or --input. Descriptions that another tool made, and reports of earlier audits, are
+/// judged as they are, in no time.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
 Exit codes:
   0  clean: no policy of level `deny` is violated
   1  denied: one is; the report says which, and why
-  2  the input or the run is wrong; nothing was judged
+  2  the input or the run is wrong; nothing was judged, or what was found could not be written
 
 Examples:
   tch-audit check model.pt --probe photos/ --input 3x32x32 --out report/
   tch-audit check model.pt --probe photos/ --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sites 'layer4*'
-  tch-audit check digits.pt --probe digits/ --input 1x28x28 --policies text.toml")]
+  tch-audit check --descriptions milan.csv --policies policies/ --format sarif=audit.sarif
+  tch-audit check report/report.json -W faces --baseline known.json --write-baseline
+  tch-audit check --config audit.toml --format github"
+)]
 pub struct Arguments {
-    /// The TorchScript file.
-    model: PathBuf,
+    /// A TorchScript file, or the report.json of a finished audit.
+    #[arg(value_hint = ValueHint::FilePath, conflicts_with = "descriptions")]
+    model: Option<PathBuf>,
+    /// Descriptions that another tool made: comma-separated values with columns `layer`, `unit` and `description`, as
+    /// MILAN and CLIP-Dissect write them.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "probe"])]
+    descriptions: Option<PathBuf>,
     /// The folder of JPEG and PNG images that the model is shown: some hundred to some thousand images of the kind that
     /// it was trained for. Sub-folders are classes.
-    #[arg(long, value_name = "DIR")]
-    probe: PathBuf,
-    /// A policy file or a folder of them [default: the policies that come with tch-audit].
-    #[arg(long, value_name = "PATH")]
-    policies: Option<PathBuf>,
-    /// The folder for report.json, neurons.csv, report.md and pictures.
-    #[arg(long, value_name = "DIR", default_value = "tch-audit-report")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "descriptions")]
+    probe: Option<PathBuf>,
+
+    /// A policy file or a folder of them; may be given several times [default: the policies that come with tch-audit].
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Policies")]
+    policies: Vec<PathBuf>,
+    /// Set the level of a policy, or of a lint such as `expired-waiver`, to `allow`; may be given several times.
+    #[arg(short = 'A', long, value_name = "NAME", value_delimiter = ',', help_heading = "Policies")]
+    allow: Vec<String>,
+    /// Set the level of a policy or lint to `warn`.
+    #[arg(short = 'W', long, value_name = "NAME", value_delimiter = ',', help_heading = "Policies")]
+    warn: Vec<String>,
+    /// Set the level of a policy or lint to `deny`.
+    #[arg(short = 'D', long, value_name = "NAME", value_delimiter = ',', help_heading = "Policies")]
+    deny: Vec<String>,
+    /// Findings that are known: only new ones fail.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policies")]
+    baseline: Option<PathBuf>,
+    /// Write everything that is found to the file of --baseline, so that it is known from now on.
+    #[arg(long, requires = "baseline", help_heading = "Policies")]
+    write_baseline: bool,
+    /// The day that decides which waivers have expired [default: today, UTC].
+    #[arg(long, value_name = "DATE", help_heading = "Policies")]
+    today: Option<Date>,
+
+    /// How to write the report: text, json, jsonl, csv, markdown, sarif, junit or github, to standard output; NAME=FILE
+    /// writes to a file. May be given several times.
+    #[arg(long, value_name = "NAME[=FILE]", help_heading = "Output")]
+    format: Vec<Target>,
+    /// The folder for report.json, neurons.csv, report.md and, of a model, pictures [default: tch-audit-report for a
+    /// model, none otherwise].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
+    out: Option<PathBuf>,
+    /// A TOML file with everything that the flags of this command can say, under the same names; flags win. Its paths are
+    /// relative to its folder.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    audit: AuditArguments,
+}
+
+/// How a model is audited.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Audit of a model")]
+struct AuditArguments {
     #[command(flatten)]
     input: Input,
     /// Which sites, separated by commas: names, globs such as 'layer4*', or `auto` for every convolution and linear layer
@@ -63,40 +120,238 @@ pub struct Arguments {
     limit_per_class: Option<usize>,
 }
 
-pub fn run(arguments: &Arguments, color: Color) -> anyhow::Result<u8> {
-    let mut settings = Settings { sites: arguments.sites.clone(), ..Settings::default() };
-    settings.exemplars.k = arguments.k;
-    settings.exemplars.batch_size = arguments.batch_size;
-    settings.concepts.seed = arguments.seed;
-    // What is cheap to get wrong comes first.
-    let preprocess = arguments.input.preprocess()?;
-    let known: Vec<String> = settings.bank.iter().map(|c| c.name().to_string()).collect();
-    let loader = Loader::new().known_concepts(known);
-    let policies = match &arguments.policies {
-        None => loader.shipped()?,
-        Some(path) if path.is_file() => loader.load(path)?,
-        Some(path) => loader.load_dir(path)?,
-    };
-    let model = Model::load(&arguments.model)?;
-    let corrupt = if arguments.skip_corrupt { Corrupt::Skip } else { Corrupt::Fatal };
-    let mut folder = ImageFolder::open(&arguments.probe).preprocess(preprocess).corrupt(corrupt);
-    if let Some(n) = arguments.limit_per_class {
-        folder = folder.limit_per_class(n);
+/// What is to be judged.
+enum Subject<'a> {
+    Model(&'a Path),
+    Report(&'a Path),
+    Descriptions(&'a Path),
+}
+
+/// What was judged, not finished yet.
+struct Judged {
+    report: Report,
+    outcome: Outcome,
+    /// Writes the folder of reports.
+    save: Box<dyn FnOnce(&Report, &Path) -> tch_audit::Result<Vec<PathBuf>>>,
+    /// The command that finds the findings of a unit again.
+    reproduce: Box<dyn Fn(&UnitId) -> Option<String>>,
+}
+
+pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
+    if common.quiet {
+        tch_audit::progress::hide();
     }
-    let probe = folder.load()?;
-    report::check_writable(&arguments.out)?;
+    let subject = arguments.subject()?;
+    // What is cheap to get wrong comes first.
+    let settings = arguments.settings();
+    let policies = arguments.policies(&settings)?;
+    output::check(&arguments.format)?;
+    let known = match &arguments.baseline {
+        Some(file) if arguments.write_baseline => {
+            output::check_file(file).context("--baseline")?;
+            None
+        }
+        Some(file) => Some(Baseline::read(file)?),
+        None => None,
+    };
+    let out = match (&arguments.out, &subject) {
+        (Some(out), _) => Some(out.as_path()),
+        (None, Subject::Model(_)) => Some(Path::new(OUT)),
+        (None, _) => None,
+    };
+    let judged = match subject {
+        Subject::Model(model) => arguments.judge_model(model, &settings, &policies, out)?,
+        Subject::Report(file) => arguments.judge_report(file, &settings, &policies)?,
+        Subject::Descriptions(file) => arguments.judge_descriptions(file, &settings, &policies)?,
+    };
+    let Judged { mut report, mut outcome, save, reproduce } = judged;
 
-    let audit = Audit::run(&model, &probe, &settings, &policies)
-        .with_context(|| format!("cannot judge {}", arguments.model.display()))?;
-    let name = arguments.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let report = Report::of(&audit, &name, &model, &probe, &settings).finish();
-    report.save(&arguments.out, &audit.exemplars, &probe)?;
+    let stale = policies.lint_level(Code::StaleBaseline)?;
+    let mut failed = Vec::new();
+    let fresh = arguments.baseline.as_ref().filter(|_| arguments.write_baseline).map(|file| {
+        let baseline = Baseline::of(&outcome, file.display().to_string());
+        (file, baseline)
+    });
+    if let Some(baseline) = fresh.as_ref().map(|(_, b)| b).or(known.as_ref()) {
+        baseline.apply(&mut outcome, stale);
+    }
+    report.judge(&outcome, reproduce);
+    let report = report.finish();
 
-    let mut out = std::io::stdout().lock();
-    let style = report::terminal::Style { color: color.wanted(), ..report::terminal::Style::detect() };
-    report::terminal::write_styled(&report, style, &mut out)
-        .and_then(|()| out.flush())
-        .context("writing the summary")?;
-    eprintln!("report: {}", arguments.out.join("report.md").display());
-    Ok(if report.denied { EXIT_DENIED } else { EXIT_CLEAN })
+    if let Some((file, baseline)) = &fresh {
+        failed.extend(output::write_file(file, |out| baseline.write(out)).map_err(anyhow::Error::from).err());
+    }
+    let mut notes = Vec::new();
+    if let Some(folder) = out {
+        failed.extend(save(&report, folder).map_err(anyhow::Error::from).err());
+        notes.push(format!("report: {}", folder.join("report.md").display()));
+    }
+    failed.extend(output::write(&report.clone().without_pictures(), &arguments.format, common));
+    match failed.len() {
+        0 => {}
+        1 => return Err(failed.remove(0)),
+        n => {
+            let all: Vec<String> = failed.iter().map(|e| format!("\n- {e:#}")).collect();
+            bail!("{n} failures:{}", all.concat());
+        }
+    }
+    if !common.quiet {
+        if let Some((file, baseline)) = &fresh {
+            let findings = if baseline.len() == 1 { "finding" } else { "findings" };
+            notes.push(format!("baseline: {} {findings} in {}", baseline.len(), file.display()));
+        }
+        notes.iter().for_each(|note| eprintln!("{}", output::visible(note)));
+    }
+    Ok(if report.denied { exit::DENIED } else { exit::CLEAN })
+}
+
+impl Arguments {
+    fn subject(&self) -> anyhow::Result<Subject<'_>> {
+        if let Some(file) = &self.descriptions {
+            return Ok(Subject::Descriptions(file));
+        }
+        let Some(path) = &self.model else {
+            bail!("nothing to judge: give a TorchScript model, a report.json, or --descriptions FILE.csv");
+        };
+        Ok(if is_json(path)? { Subject::Report(path) } else { Subject::Model(path) })
+    }
+
+    fn settings(&self) -> Settings {
+        let audit = &self.audit;
+        let mut settings = Settings { sites: audit.sites.clone(), ..Settings::default() };
+        settings.exemplars.k = audit.k;
+        settings.exemplars.batch_size = audit.batch_size;
+        settings.concepts.seed = audit.seed;
+        settings.today = self.today.unwrap_or(settings.today);
+        settings
+    }
+
+    fn policies(&self, settings: &Settings) -> anyhow::Result<Policies> {
+        let loader = Loader::new().bank(&settings.bank);
+        let mut policies =
+            if self.policies.is_empty() { loader.shipped()? } else { loader.load_all(&self.policies)? };
+        let mut levels = BTreeMap::new();
+        for (names, level, flag) in self.levels() {
+            for name in names {
+                if let Some((_, other)) = levels.insert(name.as_str(), (level, flag)).filter(|(l, _)| *l != level) {
+                    bail!("`{name}`: received both {other} and {flag}, allowed one");
+                }
+            }
+        }
+        policies.set_levels(levels.into_iter().map(|(name, (level, _))| (name, level)))?;
+        Ok(policies)
+    }
+
+    fn levels(&self) -> [(&Vec<String>, Level, &'static str); 3] {
+        [(&self.allow, Level::Allow, "-A"), (&self.warn, Level::Warn, "-W"), (&self.deny, Level::Deny, "-D")]
+    }
+
+    fn judge_model(
+        &self,
+        path: &Path,
+        settings: &Settings,
+        policies: &Policies,
+        out: Option<&Path>,
+    ) -> anyhow::Result<Judged> {
+        let Some(probe) = &self.probe else {
+            bail!(
+                "{} is a model and there are no images to show it: give --probe DIR (or, to judge descriptions that you \
+                 have, --descriptions FILE.csv)",
+                path.display()
+            );
+        };
+        let preprocess = self.audit.input.preprocess()?;
+        let model = Model::load(path)?;
+        let corrupt = if self.audit.skip_corrupt { Corrupt::Skip } else { Corrupt::Fatal };
+        let mut folder = ImageFolder::open(probe).preprocess(preprocess).corrupt(corrupt);
+        if let Some(n) = self.audit.limit_per_class {
+            folder = folder.limit_per_class(n);
+        }
+        let images = folder.load()?;
+        if let Some(out) = out {
+            report::check_writable(out)?;
+        }
+        let audit = Audit::run(&model, &images, settings, policies)
+            .with_context(|| format!("cannot judge {}", path.display()))?;
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let report = Report::of(&audit, &name, &model, &images, settings);
+        let mut command = self.command(&[quoted(&path.to_string_lossy())]);
+        command.extend(["--probe".to_string(), quoted(&probe.to_string_lossy())]);
+        command.extend(self.audit.command());
+        Ok(Judged {
+            report,
+            outcome: audit.outcome.clone(),
+            save: Box::new(move |report, folder| report.save(folder, &audit.exemplars, &images)),
+            reproduce: Box::new(move |unit| Some(format!("{} --sites {}", command.join(" "), quoted(&unit.site)))),
+        })
+    }
+
+    fn judge_report(&self, file: &Path, settings: &Settings, policies: &Policies) -> anyhow::Result<Judged> {
+        let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?.without_pictures();
+        let outcome = check(policies, &report.described_units(), settings.today);
+        Ok(self.judged(report, outcome, &[quoted(&file.to_string_lossy())]))
+    }
+
+    fn judge_descriptions(&self, file: &Path, settings: &Settings, policies: &Policies) -> anyhow::Result<Judged> {
+        let units = describe::read_table(file)?;
+        let outcome = check(policies, &units, settings.today);
+        let report = Report::of_descriptions(&units, &file.to_string_lossy());
+        Ok(self.judged(report, outcome, &["--descriptions".to_string(), quoted(&file.to_string_lossy())]))
+    }
+
+    fn judged(&self, report: Report, outcome: Outcome, subject: &[String]) -> Judged {
+        let command = self.command(subject).join(" ");
+        Judged {
+            report,
+            outcome,
+            save: Box::new(|report, folder| report::write_all(report, folder, &|_| None)),
+            reproduce: Box::new(move |_| Some(command.clone())),
+        }
+    }
+
+    /// The command with what decides about findings: the subject, the policies and their levels, but not the baseline.
+    fn command(&self, subject: &[String]) -> Vec<String> {
+        let mut words = vec!["tch-audit".to_string(), "check".to_string()];
+        words.extend_from_slice(subject);
+        for path in &self.policies {
+            words.extend(["--policies".to_string(), quoted(&path.to_string_lossy())]);
+        }
+        for (names, _, flag) in self.levels() {
+            words.extend(names.iter().flat_map(|name| [flag.to_string(), quoted(name)]));
+        }
+        if let Some(today) = self.today {
+            words.extend(["--today".to_string(), today.to_string()]);
+        }
+        words
+    }
+}
+
+impl AuditArguments {
+    /// What differs from the defaults.
+    fn command(&self) -> Vec<String> {
+        let mut words = self.input.command();
+        let default = |name: &str, value: String, default: &str| {
+            (value != default).then(|| [format!("--{name}"), value]).into_iter().flatten()
+        };
+        words.extend(default("k", self.k.to_string(), "15"));
+        words.extend(default("batch-size", self.batch_size.to_string(), "64"));
+        words.extend(default("seed", self.seed.to_string(), "0"));
+        words.extend(self.skip_corrupt.then(|| "--skip-corrupt".to_string()));
+        words.extend(self.limit_per_class.into_iter().flat_map(|n| ["--limit-per-class".to_string(), n.to_string()]));
+        words
+    }
+}
+
+/// Whether a file is JSON by its name or its first character. TorchScript is a zip archive.
+fn is_json(path: &Path) -> anyhow::Result<bool> {
+    use std::io::Read;
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+        return Ok(true);
+    }
+    ensure!(!path.is_dir(), "{} is a folder: give a TorchScript model or a report.json", path.display());
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start);
+    Ok(text.trim_ascii_start().first() == Some(&b'{'))
 }

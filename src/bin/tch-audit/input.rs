@@ -57,4 +57,17 @@ impl Input {
         Preprocess::new(channels, height, width, normal(&self.mean, MEAN), normal(&self.std, STD))
             .context("--input, --mean, --std")
     }
+
+    /// The flags with these values, as a command line has them.
+    pub fn command(&self) -> Vec<String> {
+        let Shape { channels, height, width } = self.input;
+        let mut words = vec!["--input".to_string(), format!("{channels}x{height}x{width}")];
+        for (flag, values) in [("--mean", &self.mean), ("--std", &self.std)] {
+            if let Some(values) = values {
+                let values: Vec<String> = values.iter().map(f32::to_string).collect();
+                words.extend([flag.to_string(), values.join(",")]);
+            }
+        }
+        words
+    }
 }

@@ -1,19 +1,19 @@
 //! The command line: arguments in, exit code out.
 
 mod check;
+mod config;
+mod explain;
+mod generate;
 mod input;
+mod output;
+mod policies;
 mod sites;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-
-/// No policy of level `deny` is violated.
-pub const EXIT_CLEAN: u8 = 0;
-/// A policy of level `deny` is violated.
-pub const EXIT_DENIED: u8 = 1;
-/// The input or the run is wrong: nothing was judged.
-pub const EXIT_FAILED: u8 = 2;
+use tch_audit::exit;
 
 /// A linter for what a neural network has learned.
 ///
@@ -22,6 +22,7 @@ pub const EXIT_FAILED: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    name = "tch-audit",
     max_term_width = 100,
     after_help = "\
 Exit codes:
@@ -32,23 +33,40 @@ Exit codes:
 Examples:
   tch-audit sites model.pt --input 3x32x32
   tch-audit check model.pt --probe photos/ --input 3x224x224 --out report/
-  tch-audit check model.pt --probe test/ --policies policies/ --sites 'layer4*' --out report/"
+  tch-audit check --descriptions milan.csv --policies policies/ --format sarif=audit.sarif
+  tch-audit policies init"
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Common {
     /// When to use colours.
     #[arg(long, value_enum, default_value_t = Color::Auto, global = true)]
-    color: Color,
+    pub color: Color,
+    /// Say nothing but errors: no summary, no progress, no notes. What --format sends to standard output is written all
+    /// the same.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
     /// How many processor cores to use; all by default. The results do not depend on it.
     #[arg(long, value_name = "N", global = true)]
-    threads: Option<u16>,
+    pub threads: Option<u16>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Check(check::Arguments),
+    Check(Box<check::Arguments>),
     Sites(sites::Arguments),
+    Policies(policies::Arguments),
+    Explain(explain::Arguments),
+    Completions(generate::Completions),
+    Man(generate::Man),
+    Schema(generate::Schema),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -70,33 +88,45 @@ impl Color {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
         .with_writer(std::io::stderr)
         .without_time()
         .init();
-    match run(&arguments) {
+    // Help, version and mistakes in flags end the program here.
+    let given = std::env::args_os().collect::<Vec<_>>();
+    let matches = Arguments::command().get_matches_from(&given);
+    match run(given, matches) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Faults in policies say `error[code]` themselves, one by one.
+            // Faults in files say `error[code]` themselves, one by one.
             match error.downcast_ref() {
-                Some(tch_audit::Error::Policy { rendered }) => eprintln!("{}", rendered.trim_end()),
-                _ => eprintln!("error: {error:#}"),
+                Some(tch_audit::Error::Faults { rendered }) => eprintln!("{}", rendered.trim_end()),
+                _ => eprintln!("error: {}", output::visible(&format!("{error:#}"))),
             }
-            ExitCode::from(EXIT_FAILED)
+            ExitCode::from(exit::FAILED)
         }
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    if let Some(threads) = arguments.threads {
+fn run(given: Vec<OsString>, matches: ArgMatches) -> anyhow::Result<u8> {
+    let matches = match config::extend(&Arguments::command(), &given, &matches)? {
+        Some(all) => Arguments::command().get_matches_from(all),
+        None => matches,
+    };
+    let Arguments { command, common } = Arguments::from_arg_matches(&matches)?;
+    if let Some(threads) = common.threads {
         anyhow::ensure!(threads > 0, "--threads: received 0, allowed 1 or more");
         tch::set_num_threads(i32::from(threads));
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
-    match &arguments.command {
-        Command::Check(check) => check::run(check, arguments.color),
+    match &command {
+        Command::Check(check) => check::run(check, &common),
         Command::Sites(sites) => sites::run(sites),
+        Command::Policies(policies) => policies::run(policies, &common),
+        Command::Explain(explain) => explain::run(explain),
+        Command::Completions(completions) => generate::completions(completions, &mut Arguments::command()),
+        Command::Man(man) => generate::man(man, Arguments::command()),
+        Command::Schema(schema) => generate::schema(schema),
     }
 }

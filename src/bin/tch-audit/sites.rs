@@ -1,12 +1,13 @@
 //! `tch-audit sites`: what can be audited in a model, and what can be zeroed.
 
 use crate::input::Input;
-use clap::Args;
+use crate::output;
+use clap::{Args, ValueHint};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 use tch_audit::edit::Plan;
 use tch_audit::graph::{Graph, Layout, Site, SiteKind};
-use tch_audit::{Error, Model, UnitId};
+use tch_audit::{Error, Model, UnitId, exit};
 
 /// List the sites of a TorchScript model: what can be audited, and whether its units can be zeroed.
 ///
@@ -15,6 +16,7 @@ use tch_audit::{Error, Model, UnitId};
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The TorchScript file.
+    #[arg(value_hint = ValueHint::FilePath)]
     model: PathBuf,
     #[command(flatten)]
     input: Input,
@@ -29,7 +31,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let graph = Graph::trace(&model, &Tensor::zeros(shape, (Kind::Float, Device::Cpu)))?;
     let shown: Vec<&Site> = graph.sites().iter().filter(|s| arguments.raw || s.kind != SiteKind::Raw).collect();
     let width = shown.iter().map(|s| s.name.chars().count()).max().unwrap_or(4).max(4);
-    println!("{:width$}  {:5}  {:>5}  {:>7}  zeroing one unit", "site", "kind", "units", "map");
+    let mut lines = vec![format!("{:width$}  {:5}  {:>5}  {:>7}  zeroing one unit", "site", "kind", "units", "map")];
     for site in &shown {
         let kind = match site.kind {
             SiteKind::Layer => "layer",
@@ -40,11 +42,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Layout::Vector => "vector".to_string(),
             Layout::FeatureMap | Layout::Tokens { .. } => format!("{}x{}", site.size.0, site.size.1),
         };
-        println!("{:width$}  {kind:5}  {:>5}  {map:>7}  {}", site.name, site.units, zeroing(&graph, site));
+        let zeroing = zeroing(&graph, site);
+        lines.push(format!("{:width$}  {kind:5}  {:>5}  {map:>7}  {zeroing}", site.name, site.units));
     }
     let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
-    println!("{} sites; {units} units in layers", shown.len());
-    Ok(crate::EXIT_CLEAN)
+    lines.push(format!("{} sites; {units} units in layers", shown.len()));
+    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::visible(line))))?;
+    Ok(exit::CLEAN)
 }
 
 /// What zeroing the first unit of a site would take with it, or why it cannot be done.

@@ -8,8 +8,8 @@ pub(super) fn fold(word: &str) -> String {
     word.to_uppercase().to_lowercase()
 }
 
-/// Plurals and verb forms that follow no rule. The first word is the base of the others.
-const IRREGULAR: &[(&str, &[&str])] = &[
+/// Plurals that follow no rule. The first word is the base of the others.
+const PLURALS: &[(&str, &[&str])] = &[
     ("person", &["people"]),
     ("child", &["children"]),
     ("foot", &["feet"]),
@@ -21,6 +21,10 @@ const IRREGULAR: &[(&str, &[&str])] = &[
     ("index", &["indices"]),
     ("vertex", &["vertices"]),
     ("matrix", &["matrices"]),
+];
+
+/// Verb forms that follow no rule, likewise.
+const VERBS: &[(&str, &[&str])] = &[
     ("write", &["wrote", "written"]),
     ("draw", &["drew", "drawn"]),
     ("wear", &["wore", "worn"]),
@@ -54,13 +58,41 @@ const UNRELATED: &[(&str, &str)] = &[
     ("backing", "back"),
     ("manned", "man"),
     ("manning", "man"),
+    ("earring", "ear"),
+    ("herring", "her"),
+    ("skied", "sky"),
+    // Adjectives of what has the part: a long-legged bird, a blue-eyed doll.
+    ("armed", "arm"),
+    ("bodied", "body"),
+    ("cheeked", "cheek"),
+    ("chested", "chest"),
+    ("eyed", "eye"),
+    ("fingered", "finger"),
+    ("footed", "foot"),
+    ("haired", "hair"),
+    ("legged", "leg"),
+    ("lipped", "lip"),
+    ("necked", "neck"),
+    ("nosed", "nose"),
+    ("shouldered", "shoulder"),
+    ("skinned", "skin"),
+    ("throated", "throat"),
+    ("toed", "toe"),
 ];
+
+/// Words that end in `s` and have no singular without it.
+const SINGULAR: &[&str] = &["bus", "gas", "his", "its", "plus", "this", "thus", "us", "yes"];
 
 /// All words that `word` (folded) may be a form of, itself first: number, tense and participle.
 pub(super) fn bases(word: &str) -> Vec<String> {
     let mut all = numbers(word);
     for singular in all.clone() {
-        verbs(&singular, &mut all);
+        let mut found = Vec::new();
+        verbs(&singular, &mut found);
+        found.extend(VERBS.iter().filter(|(_, forms)| forms.contains(&singular.as_str())).map(|(base, _)| base.to_string()));
+        // `headings` are no more heads than `heading` is.
+        found.retain(|base| !UNRELATED.contains(&(singular.as_str(), base.as_str())));
+        all.extend(found);
     }
     all.retain(|base| base == word || !UNRELATED.contains(&(word, base.as_str())));
     let mut seen = Vec::with_capacity(all.len());
@@ -78,24 +110,20 @@ pub(super) fn numbers(word: &str) -> Vec<String> {
     if !word.is_ascii() {
         return out;
     }
-    for (base, forms) in IRREGULAR {
-        if forms.contains(&word) {
-            out.push((*base).to_string());
-        }
-    }
-    if let Some(stem) = word.strip_suffix("men") {
+    out.extend(PLURALS.iter().filter(|(_, forms)| forms.contains(&word)).map(|(base, _)| base.to_string()));
+    // `mens` is what is left of `men's` where somebody left out the apostrophe.
+    let plural = if word.ends_with("mens") { word.trim_end_matches('s') } else { word };
+    if let Some(stem) = plural.strip_suffix("men") {
         out.push(format!("{stem}man"));
     }
-    for compound in ["children", "feet", "teeth"] {
-        let singular = IRREGULAR.iter().find(|(_, forms)| forms.contains(&compound)).map(|(base, _)| *base);
-        if let (Some(stem), Some(singular)) = (word.strip_suffix(compound), singular)
-            && !stem.is_empty()
-        {
+    for (singular, compound) in [("child", "children"), ("foot", "feet"), ("tooth", "teeth")] {
+        if let Some(stem) = word.strip_suffix(compound).filter(|stem| !stem.is_empty()) {
             out.push(format!("{stem}{singular}"));
         }
     }
-    let Some(stem) = word.strip_suffix('s') else { return out };
-    if stem.len() < 2 || ["s", "u", "i"].iter().any(|end| stem.ends_with(end)) {
+    let Some(stem) = word.strip_suffix('s').filter(|_| !SINGULAR.contains(&word)) else { return out };
+    // `glass`, `bus`, `iris`; of longer words in -us and -is only few are plurals (`menus`, `skis`).
+    if stem.len() < 2 || stem.ends_with('s') || stem.ends_with("iou") || stem.ends_with("eou") {
         return out;
     }
     out.push(stem.to_string());
@@ -109,7 +137,7 @@ pub(super) fn numbers(word: &str) -> Vec<String> {
         out.push(format!("{stem}fe"));
     }
     if let Some(stem) = word.strip_suffix("es")
-        && ["s", "x", "z", "ch", "sh", "o"].iter().any(|end| stem.ends_with(end))
+        && (["s", "x", "z", "ch", "sh"].iter().any(|end| stem.ends_with(end)) || (stem.ends_with('o') && stem.len() > 3))
     {
         out.push(stem.to_string());
     }
@@ -133,7 +161,8 @@ fn verbs(word: &str, out: &mut Vec<String>) {
     if letters.len() < 2 || !letters.iter().any(|c| is_vowel(*c)) {
         return;
     }
-    if let Some(stem) = stem.strip_suffix('i') {
+    // `carried`, but not `skiing`.
+    if let Some(stem) = stem.strip_suffix('i').filter(|_| word.ends_with("ed")) {
         out.push(format!("{stem}y"));
     }
     // A short word that ends consonant, vowel, consonant doubles its end (`stopping`): what has not doubled has lost

@@ -15,10 +15,10 @@ use std::f32::consts::PI;
 /// Disc, square, triangle, cross. The region is the whole figure, its inside included even when only outlined.
 pub(super) fn shapes() -> Vec<Concept> {
     vec![
-        figure("disc", "a disc", Shape::Disc).with_words(["disc", "circle", "ball", "round"]),
-        figure("square", "a square", Shape::Square).with_words(["square", "box", "rectangle"]),
+        figure("disc", "a disc", Shape::Disc).with_words(["disc", "circle", "circular"]),
+        figure("square", "a square", Shape::Square).with_words(["square", "rectangle", "rectangular"]),
         figure("triangle", "a triangle", Shape::Triangle).with_words(["triangle", "triangular"]),
-        figure("cross", "a cross", Shape::Cross).with_words(["cross", "plus"]),
+        figure("cross", "a cross", Shape::Cross).with_words(["cross", "plus sign"]),
     ]
 }
 

@@ -34,9 +34,9 @@ pub(super) fn qualities() -> Vec<Concept> {
     });
     vec![
         blur.with_words(["blur", "blurry", "blurred", "out of focus"]),
-        noise.with_words(["noise", "noisy", "grain", "static"]),
-        bright.with_words(["bright", "brightness", "overexposed", "light"]),
-        dark.with_words(["dark", "darkness", "underexposed", "shadow"]),
+        noise.with_words(["noise", "noisy", "grainy"]),
+        bright.with_words(["bright", "brightness", "overexposed"]),
+        dark.with_words(["dark", "darkness", "underexposed"]),
     ]
 }
 

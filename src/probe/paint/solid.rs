@@ -61,5 +61,5 @@ pub(super) fn border() -> Concept {
         }
         canvas.finish()
     })
-    .with_words(["border", "frame", "margin"])
+    .with_words(["border", "margin"])
 }

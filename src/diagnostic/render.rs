@@ -1,24 +1,29 @@
-//! Turns a byte range of a policy file into line, column, source line and caret.
+//! Turns a byte range of a file into line, column, source line and caret.
 
-use super::codes::Code;
-use super::finding::Location;
+use super::{Code, Location};
+use crate::{Error, Result};
 use std::fmt::Write as _;
+use std::path::Path;
 use std::ops::Range;
 use unicode_width::UnicodeWidthChar;
 
 /// How much of a source line is shown, in characters.
 const MAX_LINE: usize = 120;
 
-/// A policy file and what it is called in messages.
+/// A file's text and what it is called in messages.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub struct Source {
+    /// The name shown.
     pub file: String,
+    /// All of it.
     pub text: String,
 }
 
-/// One thing that is wrong with a policy file.
+/// One thing that is wrong with a file.
 #[derive(Debug, Clone)]
-pub(super) struct Fault {
+#[must_use]
+pub struct Fault {
+    /// What kind of fault.
     pub code: Code,
     /// What is wrong, lower case, without a full stop.
     pub message: String,
@@ -31,6 +36,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
+    /// A fault without label and expectation.
     pub fn new(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), span, label: String::new(), expected: String::new() }
     }
@@ -68,6 +74,64 @@ struct Line<'a> {
 }
 
 impl Source {
+    /// Reads a file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Invalid`] when it is larger, [`Error::Faults`] with the place when it
+    /// is not UTF-8.
+    pub fn read(path: &Path, limit: u64) -> Result<Self> {
+        use std::io::Read as _;
+        let file = path.display().to_string();
+        let read = || {
+            let mut bytes = Vec::new();
+            std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes: Vec<u8> = read().map_err(Error::io("read", path))?;
+        if bytes.len() as u64 > limit {
+            let allowed = format!("at most {limit} bytes");
+            return Err(Error::invalid(format!("the size of {file}"), format!("more than {limit} bytes"), allowed));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self { file, text }),
+            Err(e) => {
+                let at = e.utf8_error().valid_up_to();
+                let byte = e.as_bytes().get(at).copied().unwrap_or_default();
+                // Up to the fault the lossy text has the bytes of the file.
+                let source = Self { file, text: String::from_utf8_lossy(e.as_bytes()).into_owned() };
+                let fault = Fault::new(Code::NotUtf8, at..at + 1, format!("byte {byte:#04x} is not UTF-8"));
+                Err(source.refuse(&[fault.expected("text in UTF-8")]))
+            }
+        }
+    }
+
+    /// The text as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Faults`] with the place.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.text).map_err(|e| {
+            let at = self.offset(e.line(), e.column());
+            let message = e.to_string();
+            // The place is shown by itself; what serde expects is set apart.
+            let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(before, _)| before);
+            let (message, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+            self.refuse(&[Fault::new(Code::JsonSyntax, at..at + 1, message).expected(expected)])
+        })
+    }
+
+    /// The byte at which a line and column (both from 1, the column in bytes) begin, as parsers report them.
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let start: usize = self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        floor_boundary(&self.text, start.saturating_add(column.saturating_sub(1)))
+    }
+
+    /// The error that shows all of `faults`.
+    pub fn refuse(&self, faults: &[Fault]) -> Error {
+        let rendered: Vec<String> = faults.iter().map(|fault| self.render(fault)).collect();
+        Error::Faults { rendered: rendered.join("\n").trim_end().to_string() }
+    }
+
     fn line(&self, span: &Range<usize>) -> Line<'_> {
         let text = self.text.as_str();
         let mut start = floor_boundary(text, span.start);

@@ -1,0 +1,46 @@
+//! Annotations in the log of a GitHub workflow: `::error file=…,line=…,title=…::…`.
+//!
+//! GitHub shows ten errors and ten warnings of a step, so the gravest findings come first, and the last line of each kind
+//! that is shown says how many there are. The verdict ends the log.
+
+use super::escape::{annotation, annotation_property, line};
+use super::{Report, ReportedFinding};
+use crate::policy::{Level, Location, Standing};
+use std::io::{self, Write};
+
+/// How many annotations of one kind GitHub shows of one step.
+const SHOWN: usize = 10;
+
+/// Writes the annotations: what counts and is new, by level, then notices; then the verdict.
+///
+/// # Errors
+/// What `out` returns.
+pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    for (level, command) in [(Level::Deny, "error"), (Level::Warn, "warning")] {
+        let mut all: Vec<(&Location, String, String)> = Vec::new();
+        for notice in report.notices.iter().filter(|n| n.level == level) {
+            let about = notice.policy.as_ref().map_or(String::new(), |p| format!("{p}: "));
+            all.push((&notice.location, notice.code.to_string(), format!("{about}{}", notice.message)));
+        }
+        let new = |f: &&ReportedFinding| f.level == level && f.standing == Standing::New;
+        for finding in report.findings.iter().filter(new) {
+            let words = report.unit(&finding.unit).map_or("", |u| u.description.text.as_str());
+            let message = format!("{} ({words}): {}", finding.unit, finding.because.join("; "));
+            all.push((&finding.location, format!("{}: {}", finding.code, finding.policy), message));
+        }
+        let more = all.len().saturating_sub(SHOWN);
+        for (i, (location, title, message)) in all.iter().enumerate() {
+            let rest = if i + 1 == SHOWN && more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
+            writeln!(
+                out,
+                "::{command} file={},line={},col={},title={}::{}",
+                annotation_property(&location.file),
+                location.line,
+                location.column,
+                annotation_property(title),
+                annotation(&format!("{message}{rest}"))
+            )?;
+        }
+    }
+    writeln!(out, "{}", line(&report.verdict))
+}

@@ -231,7 +231,10 @@ impl Policy {
     fn rules(&self) -> impl Iterator<Item = (&'static str, &Rule)> {
         let m = &self.matching;
         let of = |list: &'static str, rules| std::iter::repeat(list).zip(rules);
-        of("any", m.any.iter()).chain(of("all", m.all.iter())).chain(of("none", m.none.iter())).chain(of("except", m.except.iter()))
+        of("any", m.any.iter())
+            .chain(of("all", m.all.iter()))
+            .chain(of("none", m.none.iter()))
+            .chain(of("except", m.except.iter()))
     }
 }
 
@@ -337,7 +340,11 @@ impl Policies {
     pub fn join(mut self, others: Policies) -> Result<Self> {
         for policy in others.0 {
             if self.get(&policy.name).is_some() {
-                return Err(Error::invalid("the name of a policy", format!("`{}` twice", policy.name), "each name once"));
+                return Err(Error::invalid(
+                    "the name of a policy",
+                    format!("`{}` twice", policy.name),
+                    "each name once",
+                ));
             }
             self.0.push(policy);
         }

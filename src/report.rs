@@ -40,8 +40,8 @@ pub mod terminal;
 
 pub use assemble::check_writable;
 pub use audit::{
-    Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, Origin, ProbeInfo, Run, Settings, SiteInfo, SkippedImage,
-    Stage, Tool, UnitEntry,
+    Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, Origin, ProbeInfo, Run, Settings, SiteInfo,
+    SkippedImage, Stage, Tool, UnitEntry,
 };
 pub use edit::{
     Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
@@ -200,8 +200,11 @@ impl Report {
             (!parts.is_empty()).then(|| parts.join(", "))
         };
         let mut after = String::new();
-        let (known, waived) =
-            self.policies.iter().filter(|p| p.level != Level::Allow).fold((0, 0), |(k, w), p| (k + p.known, w + p.waived));
+        let (known, waived) = self
+            .policies
+            .iter()
+            .filter(|p| p.level != Level::Allow)
+            .fold((0, 0), |(k, w), p| (k + p.known, w + p.waived));
         for (n, what) in [(known, "known"), (waived, "waived")] {
             if n > 0 {
                 after += &format!("; {n} {what}");

@@ -118,7 +118,8 @@ impl Table {
         }
         let mut message = format!("the table has no column `{}`", names.join("` or `"));
         let valid = self.names.iter().map(String::as_str);
-        if let Some(near) = names.iter().find_map(|name| crate::error::nearest(name, valid.clone()).into_iter().next()) {
+        if let Some(near) = names.iter().find_map(|name| crate::error::nearest(name, valid.clone()).into_iter().next())
+        {
             message += &format!("; is it `{near}`?");
         } else if let [only] = self.names.as_slice()
             && only.contains([';', '\t'])
@@ -153,7 +154,9 @@ impl Table {
         faults.truncate(SHOWN);
         Err(match (more, self.source.refuse(&faults)) {
             (0, error) => error,
-            (more, Error::Faults { rendered }) => Error::Faults { rendered: format!("{rendered}\n\n... and {more} more") },
+            (more, Error::Faults { rendered }) => {
+                Error::Faults { rendered: format!("{rendered}\n\n... and {more} more") }
+            }
             (_, error) => error,
         })
     }

@@ -5,9 +5,10 @@ use std::error::Error as _;
 use std::fs;
 use std::io::Write;
 use tch_audit::describe::{ConceptEvidence, Description, Status};
+use tch_audit::diagnostic::Source;
 use tch_audit::evaluate::stats::Accuracy;
 use tch_audit::exemplars::{Exemplar, UnitExemplars};
-use tch_audit::policy::{Action, Level, Verdict};
+use tch_audit::policy::{Action, Because, Code, Level, Location, Standing, Verdict};
 use tch_audit::report::*;
 use tch_audit::{Error, Region, UnitId};
 
@@ -16,9 +17,9 @@ const NASTY: &str =
 
 #[test]
 fn rendering_twice_gives_the_same_bytes() {
-    for render in [json::write, csv::write, markdown::write, terminal::write] {
-        let (first, second) = (rendered(&sample(), render), rendered(&sample().finish(), render));
-        assert!(!first.is_empty() && first == second);
+    for format in Format::ALL {
+        let (first, second) = (written(&sample(), format), written(&sample().finish(), format));
+        assert!(!first.is_empty() && first == second, "{format}");
     }
 }
 
@@ -36,7 +37,7 @@ fn the_order_in_which_stages_deliver_does_not_show() {
 fn json_reads_back_the_same_and_ends_with_a_newline() {
     let text = rendered(&sample(), json::write);
     assert!(text.ends_with("}\n"));
-    assert_eq!(json::read(&text, "report.json").unwrap(), sample());
+    assert_eq!(read(&text).unwrap(), sample());
 }
 
 #[test]
@@ -55,15 +56,20 @@ fn timings_are_the_last_object_and_the_only_difference_between_equal_runs() {
 #[test]
 fn another_schema_version_is_refused_by_name() {
     let text = rendered(&sample(), json::write).replace("\"schema_version\": 1", "\"schema_version\": 7");
-    let message = json::read(&text, "old.json").unwrap_err().to_string();
-    assert!(message.contains("old.json") && message.contains("received 7, allowed 1"), "{message}");
-    assert!(json::read("[", "x").is_err());
+    let message = read(&text).unwrap_err().to_string();
+    assert!(
+        message.contains("old.json:2:3") && message.contains("version 7") && message.contains("expected: 1"),
+        "{message}"
+    );
+    assert!(read("[").unwrap_err().to_string().contains("old.json:1:"));
+    let twice = rendered(&sample(), json::write).replace("\"unit\": 17\n", "\"unit\": 4\n");
+    assert!(read(&twice).unwrap_err().to_string().contains("layer3.1.conv2/4 twice"));
 }
 
 #[test]
 fn json_refuses_numbers_that_it_cannot_say() {
     let mut report = sample();
-    report.units[0].level = f32::NAN;
+    report.units[0].level = Some(f32::NAN);
     let mut out = Vec::new();
     assert_eq!(json::write(&report, &mut out).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
     assert!(out.is_empty());
@@ -250,6 +256,290 @@ fn sample_report() {
     }
 }
 
+// ---- formats for machines ----
+
+/// A report with one finding of every standing, and nasty text everywhere.
+fn mixed(nasty: &str) -> Report {
+    let mut report = sample();
+    report.edit = None;
+    let waived = Standing::Waived { reason: nasty.into(), expires: None, location: place(9, 1) };
+    report.findings.push(ReportedFinding { standing: waived, ..finding(9) });
+    report.findings.push(ReportedFinding { standing: Standing::Known, ..finding(11) });
+    for unit in &mut report.units {
+        unit.description.text = nasty.into();
+    }
+    for finding in &mut report.findings {
+        finding.because = vec![nasty.into()];
+        finding.reproduce = Some(nasty.into());
+        finding.location.file = nasty.into();
+    }
+    for policy in &mut report.policies {
+        policy.reason = nasty.into();
+        policy.location.file = nasty.into();
+    }
+    report.notices[0].message = nasty.into();
+    report.notices[0].location.file = nasty.into();
+    report.model.name = nasty.into();
+    report.probe.classes = vec![nasty.into()];
+    report.finish()
+}
+
+fn nasty_texts() -> Vec<String> {
+    let mut texts: Vec<String> = [
+        NASTY,
+        "",
+        "\u{0}\u{1}\u{7f}\u{9b}2J\u{202e}\u{2028}\u{feff}\u{fffe}\u{10ffff}",
+        "a,b\"c'd\r\n::error file=x::y %0A ]]> <![CDATA[ &amp; \\ {}",
+        "=1+1",
+        "http://example.com www.example.com @user #1 ![x](y) <!-- -->",
+    ]
+    .map(String::from)
+    .to_vec();
+    texts.push("long ".repeat(200_000));
+    texts
+}
+
+/// The official schema; the package that generates its types from it carries it.
+fn sarif_schema() -> serde_json::Value {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|p| p["name"] == "serde-sarif").expect("a development dependency");
+    let manifest = std::path::Path::new(package["manifest_path"].as_str().unwrap());
+    let text = fs::read_to_string(manifest.with_file_name("src").join("schema.json")).unwrap();
+    // One of its patterns (that of `language`, which is not used here) closes a bracket that it does not open.
+    let pattern = "-[a-zA-Z]{2}]?$";
+    assert!(text.contains(pattern));
+    serde_json::from_str(&text.replace(pattern, "-[a-zA-Z]{2}$")).unwrap()
+}
+
+#[test]
+fn sarif_holds_to_the_official_schema_whatever_the_text() {
+    let schema = sarif_schema();
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    let check = |report: &Report| {
+        let log: serde_json::Value = serde_json::from_str(&written(report, Format::Sarif)).unwrap();
+        let faults: Vec<String> = validator.iter_errors(&log).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(faults.is_empty(), "{faults:?}");
+        let typed: serde_sarif::sarif::Sarif = serde_json::from_value(log.clone()).unwrap();
+        assert_eq!(typed.runs.len(), 1);
+        log
+    };
+    check(&Report::default().finish());
+    nasty_texts().iter().for_each(|text| drop(check(&mixed(text))));
+    assert!(validator.validate(&serde_json::json!({ "version": "2.1.0" })).is_err(), "the schema is not empty");
+
+    let log = check(&sample());
+    let run = &log["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    // Two findings and a notice, each with a place, a rule that is there and a fingerprint.
+    assert_eq!(results.len(), 3);
+    for result in results {
+        let rule = &run["tool"]["driver"]["rules"][result["ruleIndex"].as_u64().unwrap() as usize];
+        assert_eq!(rule["id"], result["ruleId"]);
+        let place = &result["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "policies/text.toml");
+        assert!(place["region"]["startLine"].as_u64().unwrap() > 0);
+        assert!(result["partialFingerprints"]["tchAuditFinding/v1"].as_str().unwrap().len() == 32);
+    }
+    let finding = results.iter().find(|r| r["ruleId"] == "policy/text").unwrap();
+    assert_eq!(finding["locations"][0]["logicalLocations"][0]["fullyQualifiedName"], "layer3.1.conv2/4");
+    assert_eq!((&finding["level"], &run["invocations"][0]["exitCode"]), (&"error".into(), &1.into()));
+    // The line is that of the file, counted from 1: the notice stands in line 6.
+    let notice = results.iter().find(|r| r["ruleId"] == "lint/unmatched-rule").unwrap();
+    assert_eq!(notice["locations"][0]["physicalLocation"]["region"]["startLine"], 6);
+}
+
+#[test]
+fn sarif_tells_what_is_waived_and_known() {
+    let log: serde_json::Value = serde_json::from_str(&written(&mixed("x"), Format::Sarif)).unwrap();
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let of = |unit: usize| {
+        let fingerprint = format!("{unit:032x}");
+        results.iter().find(|r| r["partialFingerprints"]["tchAuditFinding/v1"] == fingerprint.as_str()).unwrap()
+    };
+    assert_eq!(of(9)["suppressions"][0]["justification"], "x");
+    assert_eq!((&of(11)["baselineState"], &of(4)["baselineState"]), (&"unchanged".into(), &"new".into()));
+    assert_eq!(of(4)["suppressions"], serde_json::json!([]));
+}
+
+#[test]
+fn sarif_stays_below_the_limits_of_github_and_says_so() {
+    let mut report = mixed(&"words ".repeat(100));
+    let finding = report.findings[0].clone();
+    report.findings = (0..30_000)
+        .map(|unit| ReportedFinding {
+            unit: UnitId::new("s", unit),
+            level: if unit % 3 == 0 { Level::Deny } else { Level::Warn },
+            ..finding.clone()
+        })
+        .collect();
+    let text = written(&report.finish(), Format::Sarif);
+    assert!(text.len() < 10_000_000, "{}", text.len());
+    let log: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let run = &log["runs"][0];
+    let results = run["results"].as_array().unwrap();
+    assert!(results.len() <= sarif::MAX_RESULTS && results.len() > 3_000, "{}", results.len());
+    let said = run["invocations"][0]["toolExecutionNotifications"][0]["message"]["text"].as_str().unwrap();
+    assert!(said.starts_with(&format!("{} of 30001 results are shown", results.len())), "{said}");
+    // What fails the run comes first.
+    assert!(results.iter().skip(1).take(5_000).all(|r| r["level"] == "error"));
+}
+
+#[test]
+fn junit_is_xml_whose_numbers_add_up() {
+    for text in nasty_texts() {
+        let xml = written(&mixed(&text), Format::Junit);
+        let document = roxmltree::Document::parse(&xml).unwrap_or_else(|e| panic!("{e}"));
+        let root = document.root_element();
+        assert_eq!(root.tag_name().name(), "testsuites");
+        let number =
+            |node: roxmltree::Node<'_, '_>, name: &str| node.attribute(name).unwrap().parse::<usize>().unwrap();
+        let (mut tests, mut failures) = (0, 0);
+        for suite in root.children().filter(|n| n.is_element()) {
+            assert_eq!(suite.tag_name().name(), "testsuite");
+            let cases: Vec<_> = suite.children().filter(|n| n.has_tag_name("testcase")).collect();
+            let failed = cases.iter().filter(|c| c.children().any(|n| n.has_tag_name("failure"))).count();
+            assert_eq!((number(suite, "tests"), number(suite, "failures")), (cases.len(), failed));
+            for case in cases {
+                assert!(case.attribute("name").is_some() && case.attribute("classname").is_some());
+            }
+            (tests, failures) = (tests + number(suite, "tests"), failures + number(suite, "failures"));
+        }
+        assert_eq!((number(root, "tests"), number(root, "failures")), (tests, failures));
+    }
+}
+
+#[test]
+fn junit_lists_passes_and_fails_what_denies() {
+    let xml = written(&sample(), Format::Junit);
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let case = |class: &str, name: &str| {
+        let found =
+            |n: &roxmltree::Node<'_, '_>| n.attribute("classname") == Some(class) && n.attribute("name") == Some(name);
+        let case = document.descendants().filter(|n| n.has_tag_name("testcase")).find(found).unwrap();
+        let failure = case.children().find(|n| n.has_tag_name("failure"));
+        (
+            failure.and_then(|f| f.attribute("message").map(str::to_string)),
+            case.children().filter(|n| n.is_element()).count(),
+        )
+    };
+    // Two sites and two policies, and a case about each policy.
+    assert_eq!(document.descendants().filter(|n| n.has_tag_name("testcase")).count(), 6);
+    assert_eq!(case("layer3.1.conv2", "text").0.unwrap(), "2 units: A network of photographs must not read captions.");
+    assert_eq!(case("layer1.0.conv1", "text"), (None, 0));
+    assert_eq!(case("layer3.1.conv2", "borders"), (None, 0));
+    assert_eq!(case("policies", "text"), (None, 1));
+
+    let mut clean = sample();
+    clean.findings.clear();
+    clean.policies.clear();
+    clean.notices.clear();
+    let xml = written(&clean.finish(), Format::Junit);
+    assert_eq!(xml.matches("<testcase").count(), 1, "nothing found is one pass: {xml}");
+}
+
+#[test]
+fn annotations_are_one_line_each_and_end_with_the_verdict() {
+    for nasty in nasty_texts() {
+        let text = written(&mixed(&nasty), Format::Github);
+        let lines: Vec<&str> = text.lines().collect();
+        let (last, rest) = lines.split_last().unwrap();
+        assert!(last.starts_with("denied: "), "{last}");
+        // Two new findings and a notice; what is known or waived is not told.
+        assert_eq!(rest.len(), 3, "{text:.2000}");
+        for line in rest {
+            assert!(line.starts_with("::error file=") || line.starts_with("::warning file="), "{line:.200}");
+            assert!(!line.contains(['\u{1b}', '\r', '\u{2028}']));
+        }
+    }
+    let text = written(&sample(), Format::Github);
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with(
+        "::error file=policies/text.toml,line=1,col=9,title=denied-concept%3A text::layer3.1.conv2/4 (text): "
+    ));
+}
+
+#[test]
+fn every_line_of_jsonl_is_an_object_with_a_type() {
+    for nasty in nasty_texts() {
+        let text = written(&mixed(&nasty), Format::Jsonl);
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let kinds: Vec<&str> = lines.iter().map(|l| l["type"].as_str().unwrap()).collect();
+        let count = |kind: &str| kinds.iter().filter(|k| **k == kind).count();
+        assert_eq!((kinds[0], count("policy"), count("finding"), count("notice"), count("unit")), ("run", 2, 4, 1, 5));
+        let finding = lines.iter().find(|l| l["type"] == "finding").unwrap();
+        assert_eq!(finding["description"], nasty.as_str());
+        assert_eq!(finding["evidence"][0]["matched"], "text");
+    }
+}
+
+#[test]
+fn text_and_markdown_obey_nothing() {
+    for nasty in nasty_texts() {
+        for format in [Format::Text, Format::Markdown] {
+            let text = written(&mixed(&nasty), format);
+            let hidden = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{2028}' | '\u{feff}');
+            assert!(!text.contains(hidden), "{format}: {:?}", text.chars().find(|c| hidden(*c)));
+            assert!(format == Format::Text || !text.contains("<script"));
+        }
+    }
+}
+
+#[test]
+fn what_is_waived_or_known_does_not_flag_a_unit() {
+    let report = mixed("x");
+    let flagged = report.flagged_by();
+    let has = |unit: usize| flagged.contains_key(&UnitId::new("layer3.1.conv2", unit));
+    assert_eq!([4, 17, 9, 11].map(has), [true, true, false, true]);
+    let text = written(&report, Format::Text);
+    assert!(text.contains("  known  text"), "{text}");
+}
+
+#[test]
+fn the_published_schemas_are_those_of_the_code_and_reports_hold_to_them() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let schemas = [("report-1.json", json::schema()), ("baseline-1.json", tch_audit::policy::baseline::schema())];
+    for (name, schema) in &schemas {
+        let published = fs::read_to_string(folder.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&published).unwrap() == *schema,
+            "schemas/{name} is out of date: tch-audit schema > schemas/{name}"
+        );
+    }
+    let validator = jsonschema::draft202012::new(&schemas[0].1).unwrap();
+    for report in [sample(), mixed(NASTY), Report::default().finish()] {
+        let value: serde_json::Value = serde_json::from_str(&written(&report, Format::Json)).unwrap();
+        let faults: Vec<String> =
+            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(faults.is_empty(), "{faults:?}");
+    }
+    assert!(validator.validate(&serde_json::json!({})).is_err());
+}
+
+#[test]
+fn formats_have_names() {
+    for format in Format::ALL {
+        assert_eq!(format.as_str().parse::<Format>().unwrap(), format);
+    }
+    assert!("sarfi".parse::<Format>().unwrap_err().to_string().contains("did you mean `sarif`"));
+}
+
+fn read(text: &str) -> tch_audit::Result<Report> {
+    json::read(&Source { file: "old.json".into(), text: text.into() })
+}
+
+fn written(report: &Report, format: Format) -> String {
+    let mut out = Vec::new();
+    format.write(report, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
 fn rendered(report: &Report, render: fn(&Report, &mut dyn Write) -> std::io::Result<()>) -> String {
     let mut out = Vec::new();
     render(report, &mut out).unwrap();
@@ -308,9 +598,9 @@ fn unit(site: &str, unit: usize, text: &str, status: Status, effect: f64) -> Uni
             alternatives: Vec::new(),
             evidence: if dead { Vec::new() } else { vec![evidence] },
         },
-        level: 0.1,
-        minimum: 0.0,
-        maximum: if dead { 0.0 } else { 3.3 },
+        level: Some(0.1),
+        minimum: Some(0.0),
+        maximum: Some(if dead { 0.0 } else { 3.3 }),
         dead,
         exemplars: (0..exemplars).map(|i| ExemplarEntry { image: i, name: name(i), activation: 3.3 }).collect(),
         picture: None,
@@ -318,14 +608,23 @@ fn unit(site: &str, unit: usize, text: &str, status: Status, effect: f64) -> Uni
     if dead { entry } else { entry.with_picture() }
 }
 
+fn place(line: usize, column: usize) -> Location {
+    Location { file: "policies/text.toml".into(), line, column }
+}
+
 fn finding(unit: usize) -> ReportedFinding {
+    let matched = Because::Word { entry: "text".into(), matched: "text".into(), start: 0, end: 4 };
     ReportedFinding {
-        code: "denied-concept".into(),
+        code: Code::DeniedConcept,
         policy: "text".into(),
         level: Level::Deny,
         unit: UnitId::new("layer3.1.conv2", unit),
+        standing: Standing::New,
         because: vec!["it is described as `text` (effect +3.25 sd, AUC 0.97 [0.94, 0.99], IoU 0.213)".into()],
-        location: "policies/text.toml:1:9".into(),
+        evidence: vec![matched],
+        location: place(1, 9),
+        fingerprint: format!("{unit:032x}"),
+        reproduce: Some("tch-audit check model.pt --probe photos --sites layer3.1.conv2".into()),
     }
 }
 
@@ -335,11 +634,15 @@ fn policy(name: &str, findings: usize, verdict: Verdict, reason: &str) -> Report
         level: Level::Deny,
         action: Action::Zero,
         reason: reason.into(),
-        file: format!("policies/{name}.toml"),
+        location: place(1, 9),
+        sites: vec!["layer1.0.conv1".into(), "layer3.1.conv2".into()],
         units: 5,
         findings,
+        known: 0,
+        waived: 0,
         limit: 0,
         verdict,
+        rules: Vec::new(),
     }
 }
 
@@ -427,11 +730,12 @@ fn sample() -> Report {
             policy("borders", 0, Verdict::Clean, "Frames come from the scanner, not from the thing."),
         ],
         findings: vec![finding(4), finding(17)],
-        warnings: vec![ReportedWarning {
-            code: "unmatched-rule".into(),
-            about: "text".into(),
+        notices: vec![ReportedNotice {
+            code: Code::UnmatchedRule,
+            level: Level::Warn,
+            policy: Some("text".into()),
             message: "`caption` matched no unit".into(),
-            location: Some("policies/text.toml:6:20".into()),
+            location: place(6, 20),
         }],
         edit: Some(EditReport {
             action: "zero".into(),

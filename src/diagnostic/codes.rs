@@ -75,7 +75,7 @@ codes! {
         "The baseline lists findings that do not occur any more. Write it anew with `--write-baseline`, so that they are \
          new findings should they come back.";
     // Faults of a file.
-    NotUtf8, "not-utf8",
+    BadEncoding, "bad-encoding",
         "The file is not text in UTF-8. The caret stands at the first byte that is not.";
     TomlSyntax, "toml-syntax",
         "The file is not valid TOML. The caret stands where the parser gave up, which may be just behind the fault.";

@@ -3,8 +3,8 @@
 use super::{Code, Location};
 use crate::{Error, Result};
 use std::fmt::Write as _;
-use std::path::Path;
 use std::ops::Range;
+use std::path::Path;
 use unicode_width::UnicodeWidthChar;
 
 /// How much of a source line is shown, in characters.
@@ -99,7 +99,7 @@ impl Source {
                 let byte = e.as_bytes().get(at).copied().unwrap_or_default();
                 // Up to the fault the lossy text has the bytes of the file.
                 let source = Self { file, text: String::from_utf8_lossy(e.as_bytes()).into_owned() };
-                let fault = Fault::new(Code::NotUtf8, at..at + 1, format!("byte {byte:#04x} is not UTF-8"));
+                let fault = Fault::new(Code::BadEncoding, at..at + 1, format!("byte {byte:#04x} is not UTF-8"));
                 Err(source.refuse(&[fault.expected("text in UTF-8")]))
             }
         }

@@ -59,9 +59,8 @@ impl Baseline {
     /// Everything that `outcome` found and that counts: findings of level `allow` and waived ones are left out. `file` is
     /// what messages call it.
     pub fn of(outcome: &Outcome, file: impl Into<String>) -> Self {
-        let counts = |level: Level, standing: &Standing| {
-            level != Level::Allow && !matches!(standing, Standing::Waived { .. })
-        };
+        let counts =
+            |level: Level, standing: &Standing| level != Level::Allow && !matches!(standing, Standing::Waived { .. });
         let found = outcome.findings.iter().filter(|f| counts(f.level, &f.standing));
         let mut entries: Vec<Entry> = found
             .map(|f| Entry {
@@ -112,7 +111,11 @@ impl Baseline {
                 faults.push(Fault::new(Code::DuplicateRow, span, message).expected("every finding once"));
             }
         }
-        if faults.is_empty() { Ok(Self { file: source.file, entries: file.findings }) } else { Err(source.refuse(&faults)) }
+        if faults.is_empty() {
+            Ok(Self { file: source.file, entries: file.findings })
+        } else {
+            Err(source.refuse(&faults))
+        }
     }
 
     /// Writes the file.

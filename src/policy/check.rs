@@ -268,13 +268,7 @@ fn evidence_for<'a>(concept: &'a Concept, subject: &Subject<'a>) -> impl Iterato
 }
 
 /// Whether a waiver excuses the finding.
-fn waived(
-    policy: &Policy,
-    numbers: &Numbers,
-    subject: &Subject<'_>,
-    today: Date,
-    counts: &mut Counts,
-) -> Standing {
+fn waived(policy: &Policy, numbers: &Numbers, subject: &Subject<'_>, today: Date, counts: &mut Counts) -> Standing {
     let mut standing = Standing::New;
     for (i, (waiver, number)) in policy.waivers.iter().zip(&numbers.waivers).enumerate() {
         let described = |_: &_| number.is_some_and(|n| subject.hits.is_some_and(|hits| hits.has(n)));
@@ -363,7 +357,10 @@ fn notices(
     if m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some() {
         for concept in &m.concepts {
             if !subjects.iter().any(|s| evidence_for(concept, s).next().is_some()) {
-                let message = format!("no unit has evidence for the concept `{}`", concept.name);
+                let message = format!(
+                    "no unit has evidence for `{}`: the minima are never reached, only its words can match",
+                    concept.name
+                );
                 say(Code::UnmeasuredConcept, message, &concept.location);
             }
         }

@@ -37,7 +37,8 @@ impl FromStr for Date {
     type Err = crate::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || crate::Error::invalid("date", format!("`{text}`"), "a day of the calendar, such as 2027-03-31");
+        let refused =
+            || crate::Error::invalid("date", format!("`{text}`"), "a day of the calendar, such as 2027-03-31");
         // jiff reads times and zones as well, and drops them.
         let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
         if plain { text.parse().map(Self).map_err(|_| refused()) } else { Err(refused()) }

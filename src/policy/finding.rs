@@ -325,7 +325,8 @@ impl Outcome {
             .filter(|p| p.action == Action::Zero && p.verdict == Verdict::Violated)
             .map(|p| p.policy.as_str())
             .collect();
-        let counts = |f: &&Finding| acting.contains(f.policy.as_str()) && !matches!(f.standing, Standing::Waived { .. });
+        let counts =
+            |f: &&Finding| acting.contains(f.policy.as_str()) && !matches!(f.standing, Standing::Waived { .. });
         let units: BTreeSet<&UnitId> = self.findings.iter().filter(counts).map(|f| &f.unit).collect();
         units.into_iter().cloned().collect()
     }

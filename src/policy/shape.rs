@@ -58,10 +58,10 @@ fn unknown_keys_of(name: &str, table: &DeTable<'_>, keys: &[&str], faults: &mut 
 fn unknown_key(span: std::ops::Range<usize>, name: &str, what: &str, keys: &[&str]) -> Fault {
     let mut fault = Fault::new(Code::UnknownKey, span, format!("`{name}` is not {what}")).one_of(name, keys);
     // A key in the wrong table is worth saying.
-    if let Some(home) = TABLES.iter().find(|t| keys_of(t).is_some_and(|k| k.contains(&name))) {
-        fault = fault.label(format!("`{name}` belongs in `[{home}]`"));
-    } else if KEYS.contains(&name) {
+    if KEYS.contains(&name) {
         fault = fault.label(format!("`{name}` belongs at the top of the file, before the first table"));
+    } else if let Some(home) = TABLES.iter().find(|t| keys_of(t).is_some_and(|k| k.contains(&name))) {
+        fault = fault.label(format!("`{name}` belongs in `[{home}]`"));
     }
     fault
 }

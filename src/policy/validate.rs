@@ -258,7 +258,9 @@ impl Validator<'_> {
         } else {
             match GlobBuilder::new(text).backslash_escape(true).build() {
                 Ok(glob) => return Some(glob.compile_matcher()),
-                Err(e) => Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(e.kind().to_string()),
+                Err(e) => {
+                    Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(e.kind().to_string())
+                }
             }
         };
         self.push(fault.expected("the name of a site, where `*` stands for any characters: `layer3*`"));

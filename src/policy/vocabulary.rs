@@ -95,7 +95,8 @@ mod tests {
     fn shared_synonyms_name_the_family_only() {
         let bank = Vocabulary::of(&paint::bank());
         let stripes = Phrase::new("stripes", &Groups::new()).ok();
-        let has = |name: &str| bank.resolve(name).is_some_and(|r| r.phrases.iter().any(|p| Some(p) == stripes.as_ref()));
+        let has =
+            |name: &str| bank.resolve(name).is_some_and(|r| r.phrases.iter().any(|p| Some(p) == stripes.as_ref()));
         assert!(has("stripes") && !has("horizontal-stripes"));
         assert_eq!(bank.resolve("stripes").map(|r| r.members.len()), Some(3));
         assert_eq!(bank.resolve("color").map(|r| r.members.len()), Some(8));

@@ -207,7 +207,8 @@ impl Finder {
                         }
                         tried.push((phrase, before));
                     }
-                    let place = at.checked_sub(before as usize).and_then(|from| self.stands(phrase, from, &words, &numbers));
+                    let place =
+                        at.checked_sub(before as usize).and_then(|from| self.stands(phrase, from, &words, &numbers));
                     found.extend(place.map(|place| (phrase as usize, place)));
                 }
             }

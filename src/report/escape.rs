@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 /// Whether a character changes how text is shown without being seen: control characters (terminal codes begin with
-/// one), marks that reverse the direction of text, and characters without width.
+/// one), marks that reverse the direction of text, characters without width, and the last two of every plane, which are
+/// no characters (XML refuses them).
 fn hidden(c: char) -> bool {
     c.is_control()
+        || u32::from(c) & 0xfffe == 0xfffe
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 

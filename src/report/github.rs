@@ -30,7 +30,8 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
         let more = all.len().saturating_sub(SHOWN);
         for (i, (location, title, message)) in all.iter().enumerate() {
-            let rest = if i + 1 == SHOWN && more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
+            let rest =
+                if i + 1 == SHOWN && more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
             writeln!(
                 out,
                 "::{command} file={},line={},col={},title={}::{}",

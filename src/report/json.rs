@@ -13,10 +13,11 @@ use std::io::{self, Write};
 /// What `out` returns; `InvalidData` when a number is not finite, which JSON cannot say.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from)?;
-    // NaN and infinities are written as `null`, which does not read back where a number must be.
-    serde_json::from_str::<Report>(&text).map_err(|e| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("a number of the report is NaN or infinite ({e})"))
-    })?;
+    // NaN and infinities are written as `null`, which does not read back as what it was.
+    let reads_back = serde_json::from_str::<Report>(&text).is_ok_and(|read| read == *report);
+    if !reads_back {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a number of the report is NaN or infinite"));
+    }
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")
 }

@@ -89,7 +89,10 @@ fn write_probe(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if !report.policies.is_empty() {
         writeln!(out, "## Policies\n")?;
-        writeln!(out, "| policy | level | verdict | findings | known | waived | tolerated | units in scope | action | why |")?;
+        writeln!(
+            out,
+            "| policy | level | verdict | findings | known | waived | tolerated | units in scope | action | why |"
+        )?;
         writeln!(out, "|---|---|---|--:|--:|--:|--:|--:|---|---|")?;
         for p in &report.policies {
             let verdict =
@@ -176,8 +179,8 @@ fn write_finding(report: &Report, finding: &ReportedFinding, out: &mut dyn Write
         let until = expires.map_or(String::new(), |day| format!(" until {day}"));
         write!(out, " Waived{until}: {} ({}).", text(reason), code(&location.to_string()))?;
     }
-    if let Some(command) = &finding.reproduce {
-        write!(out, " Again: {}", code(command))?;
+    if let (Some(command), Origin::Model) = (&finding.reproduce, &report.origin) {
+        write!(out, " To see it again: {}.", code(command))?;
     }
     writeln!(out, "\n")
 }
@@ -265,7 +268,12 @@ fn made_with(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "## How this was made\n")?;
     if let Origin::Descriptions { file } = &report.origin {
         writeln!(out, "- {} {}", text(&tool.name), text(&tool.version))?;
-        return writeln!(out, "- descriptions: {}", code(file));
+        writeln!(out, "- descriptions: {}", code(file))?;
+        // They are judged all at once, and so by one command.
+        return match report.findings.iter().find_map(|f| f.reproduce.as_ref()) {
+            Some(command) => writeln!(out, "- to see it again: {}", code(command)),
+            None => Ok(()),
+        };
     }
     writeln!(out, "- {} {}, seed {}", text(&tool.name), text(&tool.version), s.seed)?;
     writeln!(out, "- {} exemplars per unit; a response is what exceeds the {} quantile", s.k, s.quantile)?;

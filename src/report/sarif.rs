@@ -33,16 +33,19 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut codes: Vec<Code> = report.notices.iter().map(|n| n.code).collect();
     codes.sort_unstable();
     codes.dedup();
-    let policies: BTreeMap<&str, usize> = report.policies.iter().enumerate().map(|(i, p)| (p.name.as_str(), i)).collect();
+    let policies: BTreeMap<&str, usize> =
+        report.policies.iter().enumerate().map(|(i, p)| (p.name.as_str(), i)).collect();
     let lint = |code: Code| codes.binary_search(&code).map(|i| policies.len() + i);
-    let rules: Vec<Value> = report.policies.iter().map(policy_rule).chain(codes.iter().map(|c| lint_rule(*c))).collect();
+    let rules: Vec<Value> =
+        report.policies.iter().map(policy_rule).chain(codes.iter().map(|c| lint_rule(*c))).collect();
 
     let mut findings: Vec<&ReportedFinding> = report.findings.iter().collect();
     findings.sort_by_key(|f| (std::cmp::Reverse(f.level), order(&f.standing)));
     let with_baseline = report.findings.iter().any(|f| f.standing == Standing::Known);
     let notices = report.notices.iter().map(|n| notice_result(n, lint(n.code).ok()));
-    let findings =
-        findings.into_iter().map(|f| finding_result(report, f, policies.get(f.policy.as_str()).copied(), with_baseline));
+    let findings = findings
+        .into_iter()
+        .map(|f| finding_result(report, f, policies.get(f.policy.as_str()).copied(), with_baseline));
     let total = report.notices.len() + report.findings.len();
     let (mut results, mut bytes) = (Vec::new(), 0);
     for result in notices.chain(findings) {

@@ -1,8 +1,8 @@
 //! `tch-audit check`: judge a model, descriptions of one, or a finished report.
 
+use crate::Common;
 use crate::input::Input;
 use crate::output::{self, Target, quoted};
-use crate::Common;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueHint};
 use std::collections::BTreeMap;

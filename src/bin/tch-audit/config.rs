@@ -51,7 +51,8 @@ impl Reader<'_> {
             let message = e.message().lines().next().unwrap_or("not understood").to_string();
             self.source.refuse(&[Fault::new(Code::TomlSyntax, e.span().unwrap_or(0..1), message)])
         })?;
-        let args: Vec<&Arg> = self.command.get_arguments().filter(|a| !NOT_IN_A_FILE.contains(&a.get_id().as_str())).collect();
+        let args: Vec<&Arg> =
+            self.command.get_arguments().filter(|a| !NOT_IN_A_FILE.contains(&a.get_id().as_str())).collect();
         let names: Vec<String> = args.iter().map(|arg| key(arg)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut flags = Vec::new();
@@ -75,7 +76,8 @@ impl Reader<'_> {
     fn on_the_command_line(&self, arg: &Arg) -> bool {
         let given = |id: &str| self.matches.value_source(id) == Some(ValueSource::CommandLine);
         let against = self.command.get_arguments().filter(|other| {
-            let conflicts = |a: &Arg, b: &Arg| self.command.get_arg_conflicts_with(a).iter().any(|c| c.get_id() == b.get_id());
+            let conflicts =
+                |a: &Arg, b: &Arg| self.command.get_arg_conflicts_with(a).iter().any(|c| c.get_id() == b.get_id());
             conflicts(arg, other) || conflicts(other, arg)
         });
         given(arg.get_id().as_str()) || against.into_iter().any(|other| given(other.get_id().as_str()))
@@ -134,7 +136,13 @@ impl Reader<'_> {
         })
     }
 
-    fn wrong_type(&mut self, name: &str, span: std::ops::Range<usize>, value: &DeValue<'_>, allowed: &str) -> Vec<OsString> {
+    fn wrong_type(
+        &mut self,
+        name: &str,
+        span: std::ops::Range<usize>,
+        value: &DeValue<'_>,
+        allowed: &str,
+    ) -> Vec<OsString> {
         let message = format!("`{name}` is {}", article(value.type_str()));
         self.faults.push(Fault::new(Code::WrongType, span, message).expected(allowed));
         Vec::new()

@@ -35,7 +35,8 @@ pub fn man(arguments: &Man, command: Command) -> anyhow::Result<u8> {
     match &arguments.out {
         Some(folder) => {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-            clap_mangen::generate_to(command, folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+            clap_mangen::generate_to(command, folder)
+                .with_context(|| format!("cannot write to {}", folder.display()))?;
         }
         None => {
             let mut page = Vec::new();

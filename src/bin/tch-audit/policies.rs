@@ -60,7 +60,8 @@ fn list(which: &Which) -> anyhow::Result<u8> {
     let width = policies.iter().map(|p| p.name().chars().count()).max().unwrap_or(0);
     output::print(|out| {
         for policy in &policies {
-            let line = format!("{:width$}  {:5}  {:4}  {}", policy.name(), policy.level(), policy.action(), policy.reason());
+            let line =
+                format!("{:width$}  {:5}  {:4}  {}", policy.name(), policy.level(), policy.action(), policy.reason());
             writeln!(out, "{}", output::visible(&line))?;
         }
         Ok(())

@@ -52,7 +52,9 @@ impl Validator<'_> {
 
     pub(super) fn labels(&mut self, written: LabelsConfig) -> Labels {
         for name in written.positive.iter().chain(&written.leave_out).filter(|n| n.get_ref().trim().is_empty()) {
-            self.push(Fault::new(Code::EmptyValue, name.span(), "a column has no name").expected("the name of a column"));
+            self.push(
+                Fault::new(Code::EmptyValue, name.span(), "a column has no name").expected("the name of a column"),
+            );
         }
         if let (true, Some(first)) = (written.positive.is_empty(), written.leave_out.first()) {
             let message = "`leave-out` has no effect without `positive`";
@@ -76,7 +78,9 @@ impl Validator<'_> {
         }
         if let (None, Some(unit)) = (&site, &unit) {
             let message = "the waiver has `unit` and no `site`";
-            self.push(Fault::new(Code::MissingKey, unit.span(), message).expected("site = \"...\", whose unit is meant"));
+            self.push(
+                Fault::new(Code::MissingKey, unit.span(), message).expected("site = \"...\", whose unit is meant"),
+            );
         }
         let glob = site.as_ref().and_then(|site| {
             parts.push(format!("site `{}`", site.get_ref()));
@@ -90,7 +94,9 @@ impl Validator<'_> {
             };
             if numbers.is_empty() {
                 let message = "`unit` is an empty list";
-                self.push(Fault::new(Code::EmptyValue, span.clone(), message).expected("a unit's number, or a list of them"));
+                self.push(
+                    Fault::new(Code::EmptyValue, span.clone(), message).expected("a unit's number, or a list of them"),
+                );
             }
             let listed: Vec<String> = numbers.iter().map(i64::to_string).collect();
             parts.push(format!("unit {}", listed.join(", ")));
@@ -101,7 +107,8 @@ impl Validator<'_> {
                     Err(_) => {
                         let message = format!("`unit` is {number}");
                         self.push(
-                            Fault::new(Code::OutOfRange, span.clone(), message).expected("a whole number of at least 0"),
+                            Fault::new(Code::OutOfRange, span.clone(), message)
+                                .expected("a whole number of at least 0"),
                         );
                     }
                 }

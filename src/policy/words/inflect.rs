@@ -89,7 +89,9 @@ pub(super) fn bases(word: &str) -> Vec<String> {
     for singular in all.clone() {
         let mut found = Vec::new();
         verbs(&singular, &mut found);
-        found.extend(VERBS.iter().filter(|(_, forms)| forms.contains(&singular.as_str())).map(|(base, _)| base.to_string()));
+        found.extend(
+            VERBS.iter().filter(|(_, forms)| forms.contains(&singular.as_str())).map(|(base, _)| base.to_string()),
+        );
         // `headings` are no more heads than `heading` is.
         found.retain(|base| !UNRELATED.contains(&(singular.as_str(), base.as_str())));
         all.extend(found);
@@ -137,7 +139,8 @@ pub(super) fn numbers(word: &str) -> Vec<String> {
         out.push(format!("{stem}fe"));
     }
     if let Some(stem) = word.strip_suffix("es")
-        && (["s", "x", "z", "ch", "sh"].iter().any(|end| stem.ends_with(end)) || (stem.ends_with('o') && stem.len() > 3))
+        && (["s", "x", "z", "ch", "sh"].iter().any(|end| stem.ends_with(end))
+            || (stem.ends_with('o') && stem.len() > 3))
     {
         out.push(stem.to_string());
     }

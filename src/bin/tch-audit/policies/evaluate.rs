@@ -37,11 +37,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let policies = arguments.which.load()?;
     if let Some(name) = &arguments.policy {
-        ensure!(policies.get(name).is_some(), Error::Unknown {
-            kind: "policy",
-            name: name.clone(),
-            nearest: diagnostic::nearest(name, policies.iter().map(|p| p.name())),
-        });
+        ensure!(
+            policies.get(name).is_some(),
+            Error::Unknown {
+                kind: "policy",
+                name: name.clone(),
+                nearest: diagnostic::nearest(name, policies.iter().map(|p| p.name())),
+            }
+        );
     }
     let own = Labels { positive: arguments.positive.clone(), leave_out: arguments.leave_out.clone() };
     let (mut agreements, mut passed_over) = (Vec::new(), Vec::new());

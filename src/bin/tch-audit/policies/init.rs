@@ -45,8 +45,11 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|n| n == name);
         all.iter().filter(|(n, _)| wanted(n)).map(|(n, text)| (path.join(format!("{n}.toml")), *text)).collect()
     };
-    let there: Vec<String> =
-        files.iter().filter(|(file, _)| file.symlink_metadata().is_ok()).map(|(f, _)| f.display().to_string()).collect();
+    let there: Vec<String> = files
+        .iter()
+        .filter(|(file, _)| file.symlink_metadata().is_ok())
+        .map(|(f, _)| f.display().to_string())
+        .collect();
     if !there.is_empty() {
         bail!("nothing was written, because there is already {}", there.join(", "));
     }

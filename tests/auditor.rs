@@ -40,6 +40,7 @@ fn settings() -> Settings {
         exemplars: exemplars::Options { k: 3, ..Default::default() },
         concepts: concepts::Options { images: 16, bootstrap: 20, ..Default::default() },
         bank: vec![Concept::new("mark", "mark", "a red mark", marked)],
+        ..Settings::default()
     }
 }
 

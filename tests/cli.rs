@@ -160,6 +160,29 @@ fn a_deny_policy_that_finds_something_exits_with_1_and_still_reports() {
 }
 
 #[test]
+fn every_finding_says_how_to_see_it_again() {
+    let deny = text(&BENCH.path("deny.toml"));
+    let (_, out) = check("model.pt", &["--policies", &deny]);
+    let findings = |folder: &Path| {
+        let json = std::fs::read_to_string(folder.join("report.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+        report["findings"].as_array().unwrap().clone()
+    };
+    let all = findings(&out.path().join("report"));
+    let last = all.last().unwrap();
+    let command = last["reproduce"].as_str().unwrap();
+    let site = last["unit"]["site"].as_str().unwrap();
+    assert!(command.ends_with(&format!("--sites {site}")), "{command}");
+    // No word of it needs quotes here.
+    let again = out.path().join("again");
+    let words: Vec<&str> = command.split(' ').skip(1).chain(["--out", again.to_str().unwrap()]).collect();
+    assert_eq!(tch_audit(&words).code, 1);
+    // Only its site is looked at, and what is found there is the same to the last digit.
+    let of_site: Vec<_> = all.iter().filter(|f| f["unit"]["site"] == site).cloned().collect();
+    assert_eq!(findings(&again), of_site);
+}
+
+#[test]
 fn a_warn_policy_that_finds_something_exits_with_0() {
     BENCH.write("warn.toml", "level = \"warn\"\nreason = \"a test\"\n[match]\nconcepts = [\"text\"]\nmin-auc = 0.0\n");
     let (ran, _out) = check("model.pt", &["--policies", &text(&BENCH.path("warn.toml"))]);

@@ -268,10 +268,15 @@ impl Arguments {
             folder = folder.limit_per_class(n);
         }
         let images = folder.load()?;
+        let made = out.filter(|out| !out.exists());
         if let Some(out) = out {
             report::check_writable(out)?;
         }
         let audit = Audit::run(&model, &images, settings, policies)
+            .inspect_err(|_| {
+                // A folder that was made for nothing; one that has something in it stays.
+                let _ = made.map(std::fs::remove_dir);
+            })
             .with_context(|| format!("cannot judge {}", path.display()))?;
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         let report = Report::of(&audit, &name, &model, &images, settings);

@@ -8,7 +8,7 @@ CARGOFLAGS ?=
 ARGS ?= --fix
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch demo test lint doc bench clean
+.PHONY: help libtorch demo test install lint doc bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: libtorch ## audit a network that learned to read a stamped word
 test: libtorch ## run all tests, those in the documentation included
 	@echo "test: building and running (some minutes the first time)"
 	@OMP_NUM_THREADS=1 $(CARGO) test $(CARGOFLAGS) --release
+
+install: libtorch ## put the program tch-audit where cargo puts programs (~/.cargo/bin)
+	@$(CARGO) install $(CARGOFLAGS) --locked --path .
 
 lint: libtorch ## check the format, and run clippy with warnings denied
 	@$(CARGO) fmt --check

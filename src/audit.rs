@@ -52,6 +52,8 @@ pub struct Audit {
     pub outcome: Outcome,
     /// What the descriptions depend on besides the model.
     pub describer: String,
+    /// Every description that the describer can give, if there are only so many.
+    pub sayings: Option<Vec<String>>,
     /// Seconds per stage.
     pub seconds: Vec<(&'static str, f64)>,
 }
@@ -88,9 +90,13 @@ impl Audit {
             .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
             .collect();
         lap("describe");
-        let outcome = policy::check(policies, &units, settings.today);
+        let sayings = describer.sayings();
+        let mut outcome = policy::check(policies, &units, settings.today);
+        if let Some(sayings) = &sayings {
+            outcome.hold_to(sayings, policies);
+        }
         lap("policy");
         tracing::info!(units = units.len(), findings = outcome.findings.len(), "audited");
-        Ok(Audit { graph, sites, exemplars, units, outcome, describer: fingerprint, seconds })
+        Ok(Audit { graph, sites, exemplars, units, outcome, describer: fingerprint, sayings, seconds })
     }
 }

@@ -21,6 +21,11 @@ pub trait Describer {
     /// [`Status::Abstained`].
     fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>>;
 
+    /// Every description that it can give, if there are only so many; what none of them says, it cannot see.
+    fn sayings(&self) -> Option<Vec<String>> {
+        None
+    }
+
     /// Everything that the descriptions depend on besides model and exemplars, as a stable text.
     fn fingerprint(&self) -> String;
 }

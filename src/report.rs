@@ -199,7 +199,13 @@ impl Report {
             }
             (!parts.is_empty()).then(|| parts.join(", "))
         };
+        let unjudged = self.policies.iter().filter(|p| p.verdict == Verdict::Unjudged && p.level != Level::Allow).count();
+        let judged = self.policies.iter().filter(|p| p.verdict != Verdict::Unjudged && p.level != Level::Allow).count();
+        let policies = |n| plural(n, "policy", "policies");
         let mut after = String::new();
+        if unjudged > 0 && judged > 0 {
+            after = format!("; {unjudged} not judged");
+        }
         let (known, waived) = self
             .policies
             .iter()
@@ -220,11 +226,9 @@ impl Report {
             (Some(deny), None) => format!("denied: {deny}{after}"),
             (None, Some(warn)) => format!("warned: {warn}{after}"),
             (None, None) if self.policies.is_empty() => "not judged: there are no policies".to_string(),
-            (None, None) => format!(
-                "clean: {} units hold to {}{after}",
-                self.counts.units,
-                plural(self.policies.len(), "policy", "policies")
-            ),
+            (None, None) if judged == 0 && unjudged == 0 => format!("not judged: every policy allows{after}"),
+            (None, None) if judged == 0 => format!("not judged: no unit could match {}{after}", policies(unjudged)),
+            (None, None) => format!("clean: {} units hold to {}{after}", self.counts.units, policies(judged)),
         }
     }
 }

@@ -540,6 +540,15 @@ fn reports() {
 
 #[test]
 fn baselines() {
+    let file = |entries: &[String]| format!("{{\"baseline\": 1, \"findings\": [\n{}]}}\n", entries.join(",\n"));
+    let entry = |unit: &str, more: &str| {
+        format!(r#"{{"policy": "text", "site": "l1", "unit": {unit}, "description": ""{more}}}"#)
+    };
+    // That of l1/0 under the policy `text`.
+    let fingerprint = r#", "fingerprint": "17b7c6404ef09f176b4ca47b312aedce""#;
+    let (negative, bare) = (file(&[entry("-1", fingerprint)]), file(&[entry("0", "")]));
+    let (empty, wrong) = (file(&[entry("0", ", \"fingerprint\": \"\"")]), file(&[entry("1", fingerprint)]));
+    let twice = file(&[entry("0", fingerprint), entry("0", fingerprint)]);
     #[rustfmt::skip]
     let rows: &[Row] = &[
         ("empty", b"", &["json-syntax", "known.json:1:1"]),
@@ -553,18 +562,13 @@ fn baselines() {
             &["known.json:1:", "`schema_version`", "`baseline`"]),
         ("list", b"[]\n", &["known.json:1:", "baseline"]),
         ("wrong type", b"{\"baseline\": 1, \"findings\": {}}\n", &["known.json:1:", "map"]),
-        ("negative unit", b"{\"baseline\": 1, \"findings\": [\n{\"policy\": \"text\", \"site\": \"l1\", \"unit\": -1}]}\n",
-            &["known.json:2:", "`-1`"]),
-        ("no fingerprint", b"{\"baseline\": 1, \"findings\": [\n{\"policy\": \"text\", \"site\": \"l1\", \"unit\": 0, \"description\": \"\"}]}\n",
-            &["known.json:2:", "missing field `fingerprint`"]),
-        ("empty fingerprint", b"{\"baseline\": 1, \"findings\": [\n{\"policy\": \"text\", \"site\": \"l1\", \"unit\": 0, \"description\": \"\", \"fingerprint\": \"\"}]}\n",
+        ("negative unit", negative.as_bytes(), &["known.json:2:", "`-1`"]),
+        ("no fingerprint", bare.as_bytes(), &["known.json:2:", "missing field `fingerprint`"]),
+        ("empty fingerprint", empty.as_bytes(),
             &["wrong-fingerprint", "known.json:2:", "l1/0", "`text`", "--write-baseline"]),
-        ("wrong fingerprint", b"{\"baseline\": 1, \"findings\": [\n{\"policy\": \"text\", \"site\": \"l1\", \"unit\": 1, \"description\": \"\", \"fingerprint\": \"17b7c6404ef09f176b4ca47b312aedce\"}]}\n",
+        ("wrong fingerprint", wrong.as_bytes(),
             &["wrong-fingerprint", "known.json:2:80", "l1/1", "`text`", "--write-baseline"]),
-        ("twice", b"{\"baseline\": 1, \"findings\": [
-{\"policy\": \"text\", \"site\": \"l1\", \"unit\": 0, \"description\": \"\", \"fingerprint\": \"17b7c6404ef09f176b4ca47b312aedce\"},
-{\"policy\": \"text\", \"site\": \"l1\", \"unit\": 0, \"description\": \"\", \"fingerprint\": \"17b7c6404ef09f176b4ca47b312aedce\"}]}\n",
-            &["duplicate-row", "known.json:3:80", "l1/0", "twice", "`text`"]),
+        ("twice", twice.as_bytes(), &["duplicate-row", "known.json:3:80", "l1/0", "twice", "`text`"]),
         ("merge conflict", b"{\n<<<<<<< HEAD\n\"baseline\": 1\n", &["json-syntax", "known.json:2:1"]),
         ("not UTF-8", b"\xff", &["not-utf8", "known.json:1:1", "0xff"]),
     ];

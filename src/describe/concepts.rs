@@ -233,6 +233,11 @@ impl Describer for Concepts<'_, '_> {
             .collect())
     }
 
+    /// The descriptions of all concepts, and the names of their families.
+    fn sayings(&self) -> Option<Vec<String>> {
+        Some(decide::sayings(&self.bank))
+    }
+
     /// Name and version, the probe set, the options, and every concept with what it paints onto the first image.
     fn fingerprint(&self) -> String {
         let mut text = format!("concepts 1; probe {}; {:?}; bank", self.probe, self.options);

@@ -65,9 +65,13 @@ codes! {
     EmptyScope, "empty-scope",
         "A policy had no unit to judge, because its `[scope]` left none or because none was described. A run that \
          judges nothing is not a clean run.";
+    UnreachablePolicy, "unreachable-policy",
+        "The describer has no words for what a policy looks for, so no unit could match, whatever the network has learned: \
+         the bank of painted concepts has no faces, for example. The policy is `unjudged`, not clean. Use a describer that \
+         has the words, judge descriptions of another tool (`--descriptions`), or leave the policy out.";
     UnmeasuredConcept, "unmeasured-concept",
-        "A policy sets a minimum for the evidence of a concept, and no unit in its scope has evidence for it: the \
-         describer did not measure that concept. The minimum can never be met.";
+        "A policy sets a minimum for the evidence of a concept, and no unit in its scope has evidence for it, though there \
+         is evidence for others: the describer did not measure that concept. The minimum can never be met.";
     UnmeasuredScore, "unmeasured-score",
         "A policy sets `min-score`, and no description in its scope has a score: the table of descriptions has no column \
          `score`. By its words alone no unit can match.";

@@ -2,6 +2,7 @@
 
 use super::finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount, Standing};
 use super::search::{Cover, Hits, Numbers, Search};
+use super::testing::words_only;
 use super::{Code, Concept, Date, Glob, Level, Location, Policies, Policy, Rule};
 use crate::describe::{ConceptEvidence, DescribedUnit, Status};
 use std::collections::BTreeSet;
@@ -95,12 +96,43 @@ fn check_one(
         tolerated: policy.limits.tolerated(subjects.len()),
         rules: counts.into_rules(policy),
         location: policy.location.clone(),
+        reachable: !subjects.is_empty(),
         // Counted by `settle`.
         findings: 0,
         known: 0,
         waived: 0,
         verdict: super::Verdict::Clean,
     });
+}
+
+impl Outcome {
+    /// Says which policies could not match, whatever the network has learned, because the describer has no words for what
+    /// they look for: `sayings` are all descriptions that it can give. Their verdict is [`Unjudged`](super::Verdict), and
+    /// a notice of [`Code::UnreachablePolicy`] says so.
+    pub fn hold_to(&mut self, sayings: &[String], policies: &Policies) {
+        let sayings: Vec<&str> = sayings.iter().map(String::as_str).collect();
+        for summary in self.policies.iter_mut().filter(|p| p.reachable && p.findings + p.waived == 0) {
+            let Some(policy) = policies.get(&summary.policy) else { continue };
+            let m = &policy.matching;
+            let measured = !m.concepts.is_empty() && [m.min_effect, m.min_auc, m.min_share].iter().any(Option::is_some);
+            if measured || words_only(policies, &policy.name, &sayings).iter().any(|because| !because.is_empty()) {
+                continue;
+            }
+            summary.reachable = false;
+            let (code, level) = (Code::UnreachablePolicy, policy.lints.level(Code::UnreachablePolicy));
+            if level != Level::Allow && policy.level != Level::Allow {
+                self.notices.push(Notice {
+                    code,
+                    level,
+                    policy: Some(policy.name.clone()),
+                    message: "the describer has no words for what it looks for, so no unit could match".to_string(),
+                    location: policy.location.clone(),
+                });
+            }
+        }
+        self.notices.sort_by(|a, b| (&a.policy, &a.location, a.code).cmp(&(&b.policy, &b.location, b.code)));
+        self.settle();
+    }
 }
 
 /// How often each entry mattered, in the order of its list.
@@ -354,11 +386,13 @@ fn notices(
             say(Code::UnmatchedRule, message, &concept.location);
         }
     }
-    if m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some() {
+    // A table of descriptions has no evidence at all, and nobody expects any.
+    let measures = subjects.iter().any(|s| !s.unit.description.evidence.is_empty());
+    if measures && (m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some()) {
         for concept in &m.concepts {
             if !subjects.iter().any(|s| evidence_for(concept, s).next().is_some()) {
                 let message = format!(
-                    "no unit has evidence for `{}`: the minima are never reached, only its words can match",
+                    "no unit has evidence for the concept `{}`",
                     concept.name
                 );
                 say(Code::UnmeasuredConcept, message, &concept.location);

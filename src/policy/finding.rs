@@ -184,6 +184,8 @@ impl fmt::Display for Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
+    /// No unit could have matched: there was none in scope, or the describer has no words for what the policy looks for.
+    Unjudged,
     /// No unit matched.
     Clean,
     /// Units matched, not more than the limits tolerate, or all of them waived or known; at level `allow`, any number.
@@ -195,6 +197,7 @@ pub enum Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Verdict::Unjudged => "unjudged",
             Verdict::Clean => "clean",
             Verdict::Tolerated => "tolerated",
             Verdict::Violated => "violated",
@@ -241,6 +244,8 @@ pub struct PolicySummary {
     pub waived: usize,
     /// How many findings its `[limits]` tolerate among this many units. Of no meaning at level `allow`.
     pub tolerated: usize,
+    /// Whether a unit could have matched.
+    pub reachable: bool,
     /// What follows.
     pub verdict: Verdict,
     /// Every entry with its count, in the order `any`, `all`, `none`, `except`, `concepts`.
@@ -303,6 +308,7 @@ impl Outcome {
                 }
             }
             policy.verdict = match (policy.findings, policy.waived) {
+                (0, 0) if !policy.reachable => Verdict::Unjudged,
                 (0, 0) => Verdict::Clean,
                 _ if policy.level == Level::Allow => Verdict::Tolerated,
                 (n, _) if n <= policy.tolerated || n == policy.known => Verdict::Tolerated,

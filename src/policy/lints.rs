@@ -4,13 +4,14 @@ use super::{Code, Level};
 use std::collections::BTreeMap;
 
 /// The codes that `[lints]` may set.
-pub(super) const CODES: [Code; 9] = [
+pub(super) const CODES: [Code; 10] = [
     Code::UnmatchedRule,
     Code::UnmatchedException,
     Code::UnmatchedWaiver,
     Code::ExpiredWaiver,
     Code::UnmatchedGlob,
     Code::EmptyScope,
+    Code::UnreachablePolicy,
     Code::UnmeasuredConcept,
     Code::UnmeasuredScore,
     Code::StaleBaseline,

@@ -33,6 +33,7 @@ impl Report {
                 seed: settings.concepts.seed,
                 sites: settings.sites.clone(),
                 describer: audit.describer.clone(),
+                sayings: audit.sayings.clone(),
             },
             accuracy: accuracy(model, audit, probe),
             units: units.collect(),

@@ -150,6 +150,8 @@ pub struct Settings {
     pub sites: Vec<String>,
     /// [`Describer::fingerprint`](crate::describe::Describer::fingerprint).
     pub describer: String,
+    /// Every description that the describer can give, if there are only so many.
+    pub sayings: Option<Vec<String>>,
 }
 
 /// How often the model is right on a labelled probe.

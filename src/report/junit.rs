@@ -66,6 +66,10 @@ fn case(report: &Report, site: &str, policy: &ReportedPolicy, found: &[&Reported
         status.set_type("denied-concept").set_message(line(&format!("{units}: {}", policy.reason)));
         status.set_description(text.clone());
         TestCase::new(line(&policy.name), status)
+    } else if policy.verdict == Verdict::Unjudged {
+        let mut status = TestCaseStatus::skipped();
+        status.set_message("no unit could match: none is in scope, or the describer has no words for it");
+        TestCase::new(line(&policy.name), status)
     } else {
         TestCase::new(line(&policy.name), TestCaseStatus::success())
     };

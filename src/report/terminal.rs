@@ -78,7 +78,7 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     };
     let sites = plural(model.sites.len(), "site", "sites");
     match &report.origin {
-        Origin::Descriptions { file } => fact("words from", format!("{file}, {sites}"))?,
+        Origin::Descriptions { file } => fact("words", format!("{file}, {sites}"))?,
         Origin::Model => {
             fact("model", format!("{}, {} parameters, {sites}", model.name, thousands(model.parameters)))?;
         }
@@ -167,12 +167,13 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
         let paint = match (p.verdict, p.level) {
             (Verdict::Violated, level) => level_paint(level),
             (Verdict::Clean, _) => Paint::Green,
+            (Verdict::Unjudged, _) => Paint::Yellow,
             (Verdict::Tolerated, _) => Paint::Plain,
         };
-        let mut limit = if p.level == Level::Allow { String::new() } else { format!(", {} tolerated", p.limit) };
-        for (n, what) in [(p.known, "known"), (p.waived, "waived")] {
-            if n > 0 {
-                limit += &format!(", {n} {what}");
+        let mut of = format!("of {}", plural(p.units, "unit", "units"));
+        for (n, what) in [(p.limit, "tolerated"), (p.known, "known"), (p.waived, "waived")] {
+            if n > 0 && p.level != Level::Allow {
+                of += &format!(", {n} {what}");
             }
         }
         columns.row(vec![
@@ -180,7 +181,7 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
             Cell::plain(p.level.to_string()),
             Cell::painted(line(&p.name), Paint::Bold),
             Cell::plain(p.findings.to_string()),
-            Cell::plain(format!("of {} in scope{limit}", plural(p.units, "unit", "units"))),
+            Cell::plain(of),
             Cell::painted(line(&p.reason), Paint::Dim),
         ]);
     }

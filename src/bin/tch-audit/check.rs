@@ -293,7 +293,10 @@ impl Arguments {
 
     fn judge_report(&self, file: &Path, settings: &Settings, policies: &Policies) -> anyhow::Result<Judged> {
         let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?.without_pictures();
-        let outcome = check(policies, &report.described_units(), settings.today);
+        let mut outcome = check(policies, &report.described_units(), settings.today);
+        if let Some(sayings) = &report.settings.sayings {
+            outcome.hold_to(sayings, policies);
+        }
         Ok(self.judged(report, outcome, &[quoted(&file.to_string_lossy())]))
     }
 

@@ -135,6 +135,14 @@ fn words(concept: &Concept) -> String {
     }
 }
 
+/// Everything that [`describe`] can say of a unit, sorted.
+pub(super) fn sayings(bank: &[Concept]) -> Vec<String> {
+    let mut all: Vec<String> = bank.iter().flat_map(|c| [words(c), c.family().to_string()]).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Whether the words of `phrase` stand in `text` one after the other, whole; hyphen or space alike.
 fn has_phrase(text: &str, phrase: &str) -> bool {
     let cut = |s: &str| -> Vec<String> {

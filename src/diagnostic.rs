@@ -19,7 +19,7 @@ mod render;
 
 pub use crate::error::nearest;
 pub use codes::Code;
-pub use render::{Fault, Source};
+pub use render::{Fault, Source, is_hidden, visible};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

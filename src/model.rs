@@ -57,7 +57,19 @@ impl<'m> Model<'m> {
     /// [`Error::Io`] when the file cannot be read, [`Error::Torch`] when it is not TorchScript.
     pub fn load(path: impl AsRef<Path>) -> Result<Model<'static>> {
         let path = path.as_ref();
-        std::fs::File::open(path).map_err(Error::io("read", path))?;
+        let is_archive = || {
+            use std::io::Read;
+            let mut start = [0; 2];
+            std::fs::File::open(path)?.read(&mut start).map(|_| start == *b"PK")
+        };
+        if !is_archive().map_err(Error::io("read", path))? {
+            let received = "a file that is no zip archive";
+            return Err(Error::invalid(
+                path.display().to_string(),
+                received,
+                "a TorchScript file, as torch.jit.save writes",
+            ));
+        }
         let during = format!("loading {} as TorchScript", path.display());
         let mut module = CModule::load_on_device(path, Device::Cpu).map_err(Error::torch(during.clone()))?;
         // A frozen module has no training mode to leave; libtorch says so by failing.

@@ -93,7 +93,7 @@ pub use crate::diagnostic::{Code, Location};
 pub use baseline::Baseline;
 pub use check::check;
 pub use date::Date;
-pub use evaluate::{Agreement, Labels, Mistake, evaluate};
+pub use evaluate::{Agreement, Labels, Mistake, columns, evaluate};
 pub use finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount, Standing, Verdict};
 pub use load::{Loader, TEMPLATE, shipped_files};
 pub use testing::{Tested, test};
@@ -314,8 +314,12 @@ impl Policies {
                 known = true;
             }
             if !known {
-                let valid = self.0.iter().map(Policy::name).chain(lints::CODES.iter().map(|c| c.as_str()));
-                return Err(Error::unknown("policy or lint", name, valid));
+                let valid = || self.0.iter().map(Policy::name).chain(lints::CODES.iter().map(|c| c.as_str()));
+                if crate::error::nearest(name, valid()).is_empty() {
+                    let all: Vec<&str> = valid().collect();
+                    return Err(Error::invalid("policy or lint", format!("`{name}`"), all.join(", ")));
+                }
+                return Err(Error::unknown("policy or lint", name, valid()));
             }
         }
         Ok(())
@@ -339,12 +343,10 @@ impl Policies {
     /// [`Error::Invalid`] when both have one of the same name.
     pub fn join(mut self, others: Policies) -> Result<Self> {
         for policy in others.0 {
-            if self.get(&policy.name).is_some() {
-                return Err(Error::invalid(
-                    "the name of a policy",
-                    format!("`{}` twice", policy.name),
-                    "each name once",
-                ));
+            if let Some(first) = self.get(&policy.name) {
+                let (one, two) = (&first.location.file, &policy.location.file);
+                let received = format!("`{}` twice, in {one} and in {two}", policy.name);
+                return Err(Error::invalid("the name of a policy", received, "each name once"));
             }
             self.0.push(policy);
         }

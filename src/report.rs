@@ -52,7 +52,7 @@ pub use policy::{ReportedFinding, ReportedNotice, ReportedPolicy};
 
 use crate::UnitId;
 use crate::describe::Status;
-use crate::policy::{Level, Verdict};
+use crate::policy::{Level, Standing, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -165,6 +165,14 @@ impl Report {
         self.units.binary_search_by(|u| u.id.cmp(id)).ok().and_then(|i| self.units.get(i))
     }
 
+    /// How grave a finding is as things stand: the level of its policy, or `allow` where the policy tolerates it or it is
+    /// waived or known.
+    pub fn gravity(&self, finding: &ReportedFinding) -> Level {
+        let policy = self.policies.binary_search_by(|p| p.name.as_str().cmp(&finding.policy)).ok();
+        let violated = policy.and_then(|i| self.policies.get(i)).is_some_and(|p| p.verdict == Verdict::Violated);
+        if violated && finding.standing == Standing::New { finding.level } else { Level::Allow }
+    }
+
     /// The names of the policies that flag each unit, by name; policies of level `allow` flag nothing, and waived findings
     /// are left out.
     pub fn flagged_by(&self) -> BTreeMap<&UnitId, Vec<&str>> {
@@ -183,10 +191,10 @@ impl Report {
             let mut parts: Vec<String> = self
                 .violated(level)
                 .enumerate()
-                .map(|(i, p)| match (i, p.findings) {
+                .map(|(i, p)| match (i, p.findings - p.known.min(p.findings)) {
                     (0, 1) => format!("1 unit violates {}", p.name),
-                    (0, n) => format!("{n} units violate {}", p.name),
-                    (_, n) => format!("{n} {}", p.name),
+                    (0, n) => format!("{} units violate {}", thousands(n as u64), p.name),
+                    (_, n) => format!("{} {}", thousands(n as u64), p.name),
                 })
                 .collect();
             let mut codes = BTreeMap::<&str, usize>::new();
@@ -199,7 +207,8 @@ impl Report {
             }
             (!parts.is_empty()).then(|| parts.join(", "))
         };
-        let unjudged = self.policies.iter().filter(|p| p.verdict == Verdict::Unjudged && p.level != Level::Allow).count();
+        let unjudged =
+            self.policies.iter().filter(|p| p.verdict == Verdict::Unjudged && p.level != Level::Allow).count();
         let judged = self.policies.iter().filter(|p| p.verdict != Verdict::Unjudged && p.level != Level::Allow).count();
         let policies = |n| plural(n, "policy", "policies");
         let mut after = String::new();
@@ -228,7 +237,9 @@ impl Report {
             (None, None) if self.policies.is_empty() => "not judged: there are no policies".to_string(),
             (None, None) if judged == 0 && unjudged == 0 => format!("not judged: every policy allows{after}"),
             (None, None) if judged == 0 => format!("not judged: no unit could match {}{after}", policies(unjudged)),
-            (None, None) => format!("clean: {} units hold to {}{after}", self.counts.units, policies(judged)),
+            (None, None) => {
+                format!("clean: {} hold to {}{after}", plural(self.counts.units, "unit", "units"), policies(judged))
+            }
         }
     }
 }

@@ -64,7 +64,10 @@ impl Table {
                 None => names = Some(record.iter().map(|name| name.trim().to_string()).collect::<Vec<_>>()),
                 Some(names) if names.len() != record.len() => {
                     if faults.len() < SHOWN {
-                        let message = format!("the row has {} cells", record.len());
+                        let message = match record.len() {
+                            1 => "the row has 1 cell".to_string(),
+                            n => format!("the row has {n} cells"),
+                        };
                         let expected = format!("{}, as the first row: {}", names.len(), names.join(", "));
                         let end = at + text.get(at..).and_then(|rest| rest.find('\n')).unwrap_or(text.len() - at);
                         faults.push(Fault::new(Code::CsvSyntax, at..end, message).expected(expected));
@@ -102,7 +105,11 @@ impl Table {
             (None, _) => Ok(None),
             (Some((i, _)), None) => Ok(Some(i)),
             (Some((_, one)), Some((_, two))) => {
-                let message = format!("the columns `{one}` and `{two}` mean the same");
+                let message = if one == two {
+                    format!("the column `{one}` stands twice")
+                } else {
+                    format!("the columns `{one}` and `{two}` mean the same")
+                };
                 Err(self.header_fault(Code::CsvSyntax, message, format!("one column: {}", names.join(" or "))))
             }
         }
@@ -118,13 +125,14 @@ impl Table {
         }
         let mut message = format!("the table has no column `{}`", names.join("` or `"));
         let valid = self.names.iter().map(String::as_str);
-        if let Some(near) = names.iter().find_map(|name| crate::error::nearest(name, valid.clone()).into_iter().next())
-        {
-            message += &format!("; is it `{near}`?");
-        } else if let [only] = self.names.as_slice()
+        if let [only] = self.names.as_slice()
             && only.contains([';', '\t'])
         {
             message += "; columns are separated by commas";
+        } else if let Some(near) =
+            names.iter().find_map(|name| crate::error::nearest(name, valid.clone()).into_iter().next())
+        {
+            message += &format!("; is it `{near}`?");
         }
         Err(self.header_fault(Code::MissingColumn, message, format!("a column named {}", names.join(" or "))))
     }
@@ -238,7 +246,10 @@ mod tests {
         assert!(refused("").contains("the table is empty"));
         assert!(refused("a,b\n").contains("no row but the names"));
         let short = refused("a,b\n1,2\n3\n4,5,6\n");
-        assert!(short.contains("t.csv:3:1") && short.contains("has 1 cells") && short.contains("t.csv:4:1"), "{short}");
+        assert!(
+            short.contains("t.csv:3:1") && short.contains("has 1 cell\n") && short.contains("t.csv:4:1"),
+            "{short}"
+        );
         let open = refused("a,b\n1,\"2\n3,4\n");
         assert!(open.contains("t.csv:2:3") && open.contains("never closed"), "{open}");
         assert_eq!(refused("a,b\n1,5\" screen\n"), "");

@@ -120,7 +120,7 @@ fn levels_are_set_by_flags() {
     assert_eq!(check(&folder, &["-W", "text"]).code, 0);
     let ran = check(&folder, &["-A", "text"]);
     assert_eq!(ran.code, 0);
-    assert!(ran.out.contains("clean: "), "{}", ran.out);
+    assert!(ran.out.ends_with("not judged: every policy allows\n"), "{}", ran.out);
     write(&folder, "policies/text.toml", POLICY.replace("deny", "warn"));
     assert_eq!(check(&folder, &[]).code, 0);
     assert_eq!(check(&folder, &["-D", "text"]).code, 1);
@@ -227,7 +227,8 @@ fn a_configuration_says_what_flags_say_and_flags_win() {
     let ran = run(&folder, &["check", "-D", "text", "--format", "github", "--config", "ci/audit.toml"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.out.starts_with("::error "), "{}", ran.out);
-    let ran = run(&folder, &["--color", "never", "check", "ci/out.json", "--config", "ci/audit.toml"]);
+    fs::rename(folder.path().join("ci/out.json"), folder.path().join("old.json")).unwrap();
+    let ran = run(&folder, &["--color", "never", "check", "old.json", "--config", "ci/audit.toml"]);
     assert_eq!(ran.code, 0, "the report is judged, not the descriptions: {}", ran.err);
 }
 
@@ -247,6 +248,62 @@ fn a_configuration_knows_every_flag_of_check() {
         assert!(listed.contains(&format!("{flag},")) || listed.contains(&format!(", {flag}")), "{flag} in {listed}");
     }
     assert!(listed.contains("model,") && listed.contains("audit.toml:1:1"), "{listed}");
+}
+
+#[test]
+fn what_is_read_is_never_overwritten() {
+    let folder = folder();
+    for more in [
+        &["--format", "json=words.csv"][..],
+        &["--format", "json=policies/../policies/text.toml", "--policies", "policies/text.toml"],
+        &["--baseline", "words.csv", "--write-baseline"],
+    ] {
+        let base = ["check", "--descriptions", "words.csv"];
+        let ran = run(&folder, &[&base, more].concat());
+        assert_eq!(ran.code, 2, "{}", ran.out);
+        assert!(ran.err.contains("would overwrite what is read"), "{}", ran.err);
+    }
+    // Nor what is something else than the baseline that it is taken for.
+    write(&folder, "notes.txt", "mine");
+    assert_eq!(check(&folder, &["--baseline", "notes.txt", "--write-baseline"]).code, 2);
+    assert_eq!((read(&folder, "words.csv"), read(&folder, "notes.txt")), (WORDS.to_string(), "mine".to_string()));
+}
+
+#[test]
+fn a_baseline_keeps_what_it_knows_of_policies_that_are_not_judged() {
+    let folder = folder();
+    write(&folder, "sky.toml", "level = 'deny'\nreason = 'r'\n[match]\nany = ['sky']\n");
+    let both = ["--policies", "sky.toml", "--baseline", "known.json"];
+    assert_eq!(check(&folder, &[&both[..], &["--write-baseline"]].concat()).code, 0);
+    // Now only one of the two policies is judged, then the other is only allowed.
+    assert_eq!(check(&folder, &["--baseline", "known.json", "--write-baseline"]).code, 0);
+    assert_eq!(check(&folder, &[&both[..], &["-A", "text", "--write-baseline"]].concat()).code, 0);
+    assert_eq!(check(&folder, &both).code, 0);
+}
+
+#[test]
+fn what_is_tolerated_is_no_error_in_any_format() {
+    let folder = folder();
+    write(&folder, "policies/text.toml", format!("{POLICY}[limits]\nmax-units = 2\n"));
+    let ran = check(&folder, &["--format", "github"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "clean: 4 units hold to 1 policy\n"));
+    let log: Value = serde_json::from_str(&check(&folder, &["--format", "sarif"]).out).unwrap();
+    assert!(log["runs"][0]["results"].as_array().unwrap().iter().all(|r| r["level"] == "note"));
+    let text = check(&folder, &[]).out;
+    assert!(text.contains("  tolerated  text  conv1/0") && !text.contains("  deny  text  conv1"), "{text}");
+}
+
+#[test]
+fn judging_nothing_is_not_clean() {
+    let folder = folder();
+    write(&folder, "words.csv", "layer,unit,description\nconv1,0,\nconv1,1,\n");
+    let ran = check(&folder, &[]);
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.ends_with("not judged: no unit could match 1 policy\n"), "{}", ran.out);
+    assert!(ran.out.contains("warn[empty-scope] text: there was no unit to judge: none of the 2"), "{}", ran.out);
+    assert_eq!(check(&folder, &["-D", "empty-scope"]).code, 1);
+    let xml = check(&folder, &["--format", "junit"]).out;
+    assert!(xml.contains("<skipped"), "{xml}");
 }
 
 #[test]

@@ -304,7 +304,10 @@ fn judging_nothing_is_reported() {
     let outcome = check(&policy("[match]\nany = ['text']\n"), &[]);
     assert_eq!(outcome.notices[0].code, Code::EmptyScope);
     let unmeasured = policy("[match]\nconcepts = ['text']\nmin-auc = 0.9\n");
-    assert_eq!(check(&unmeasured, &[with_evidence(unit("s", 0, "grass"), "red", 1.0, 0.9)]).notices[0].code, Code::UnmeasuredConcept);
+    assert_eq!(
+        check(&unmeasured, &[with_evidence(unit("s", 0, "grass"), "red", 1.0, 0.9)]).notices[0].code,
+        Code::UnmeasuredConcept
+    );
 }
 
 #[test]

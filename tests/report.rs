@@ -723,6 +723,7 @@ fn sample() -> Report {
             seed: 7,
             sites: vec!["auto".into()],
             describer: "concepts v1, 42 concepts, seed 7".into(),
+            sayings: None,
         },
         accuracy: Some(ModelAccuracy::new(Accuracy::new(811, 1000), 10)),
         policies: vec![

@@ -38,7 +38,9 @@ fn units(table: &Table) -> Result<Vec<DescribedUnit>> {
         if name.is_empty() {
             faults.push(site.fault(Code::EmptyValue, "the row names no layer").expected("a layer, such as layer4"));
         }
-        let Ok(number) = unit.text.trim().parse::<usize>() else {
+        // A sign would be read as well.
+        let digits = Some(unit.text.trim()).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+        let Some(number) = digits.and_then(|text| text.parse::<usize>().ok()) else {
             let message = format!("`{}` is not the number of a unit", unit.text);
             faults.push(unit.fault(Code::UnknownValue, message).expected("a whole number of at least 0"));
             continue;

@@ -110,13 +110,19 @@ impl Source {
     /// # Errors
     /// [`Error::Faults`] with the place.
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.text).map_err(|e| {
-            let at = self.offset(e.line(), e.column());
+        // Some editors begin a file with a byte order mark, which JSON does not know.
+        let mark = if self.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        serde_json::from_str(self.text.get(mark..).unwrap_or_default()).map_err(|e| {
+            let before = if e.line() == 1 { mark } else { 0 };
+            let at = self.offset(e.line(), e.column() + before);
             let message = e.to_string();
             // The place is shown by itself; what serde expects is set apart.
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(before, _)| before);
             let (message, expected) = message.split_once(", expected ").unwrap_or((message, ""));
-            self.refuse(&[Fault::new(Code::JsonSyntax, at..at + 1, message).expected(expected)])
+            // A list of fewer values than an object has keys.
+            let message = if message.starts_with("invalid length") { "a list, not an object" } else { message };
+            let expected = expected.split_once(" with ").map_or(expected, |(before, _)| before);
+            self.refuse(&[Fault::new(Code::JsonSyntax, at..at + 1, message).expected(in_words(expected))])
         })
     }
 
@@ -196,18 +202,44 @@ fn pad(c: char) -> char {
 
 /// Columns that a character takes on a terminal; what [`visible`] replaces takes one.
 fn width(c: char) -> usize {
-    if c == '\t' || is_hidden(c) { 1 } else { c.width().unwrap_or(1) }
+    if is_hidden(c) { 1 } else { c.width().unwrap_or(1) }
 }
 
-/// Control characters and those that reorder text: shown as they are, they could make a line look like another.
-fn is_hidden(c: char) -> bool {
-    (c.is_control() && c != '\t')
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character changes how text is shown without being seen: control characters (terminal codes begin with
+/// one; tabs and line breaks are among them), marks that reverse the direction of text, characters without width, and the
+/// last two of every plane, which are no characters (XML refuses them).
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || u32::from(c) & 0xfffe == 0xfffe
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The text with everything invisible and harmful replaced.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+/// The text with everything invisible and harmful replaced, but for tabs and line breaks.
+pub fn visible(text: &str) -> String {
+    let harmless = |c: char| matches!(c, '\t' | '\n') || !is_hidden(c);
+    text.chars().map(|c| if harmless(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// What serde expected, in words of the file instead of Rust's.
+fn in_words(expected: &str) -> String {
+    const WORDS: [(&str, &str); 9] = [
+        ("a sequence", "a list"),
+        ("a map", "a table"),
+        ("f64", "a number"),
+        ("f32", "a number"),
+        ("i64", "a whole number"),
+        ("u32", "a whole number of at least 0"),
+        ("u64", "a whole number of at least 0"),
+        ("usize", "a whole number of at least 0"),
+        ("a boolean", "true or false"),
+    ];
+    match WORDS.iter().find(|(rust, _)| *rust == expected) {
+        Some((_, words)) => (*words).to_string(),
+        None if expected.starts_with("struct ") || expected.starts_with("internally tagged enum ") => {
+            "an object `{ ... }`".to_string()
+        }
+        None => expected.to_string(),
+    }
 }
 
 /// The part of a very long line around what is marked, and where the mark is in it.

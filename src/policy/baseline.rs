@@ -76,6 +76,15 @@ impl Baseline {
         Self { file: file.into(), entries }
     }
 
+    /// Adds what `old` says of policies that `outcome` did not hold, or only allowed: about them nothing new is known.
+    #[must_use]
+    pub fn keeping(mut self, old: &Baseline, outcome: &Outcome) -> Self {
+        let held = |e: &&Entry| outcome.policies.iter().any(|p| p.policy == e.policy && p.level != Level::Allow);
+        self.entries.extend(old.entries.iter().filter(|e| !held(e)).cloned());
+        self.entries.sort_by(|a, b| (&a.policy, &a.site, a.unit).cmp(&(&b.policy, &b.site, b.unit)));
+        self
+    }
+
     /// Reads a baseline.
     ///
     /// # Errors
@@ -98,9 +107,15 @@ impl Baseline {
             return Err(source.refuse(&[fault.expected(VERSION.to_string())]));
         }
         let (mut seen, mut faults) = (BTreeSet::new(), Vec::new());
+        // In a string the closing quote would have a backslash before it.
+        let mut keys = source.text.match_indices("\"fingerprint\"");
         for entry in &file.findings {
-            let at = source.text.rfind(&entry.fingerprint).filter(|_| !entry.fingerprint.is_empty()).unwrap_or(0);
-            let span = at..at + entry.fingerprint.len();
+            let key = keys.next().map_or(0, |(at, _)| at);
+            let value = source.text.get(key..).and_then(|rest| rest.find(&entry.fingerprint));
+            let span = match value.filter(|_| !entry.fingerprint.is_empty()) {
+                Some(value) => key + value..key + value + entry.fingerprint.len(),
+                None => key..key + "\"fingerprint\"".len(),
+            };
             let id = UnitId::new(&entry.site, entry.unit);
             if entry.fingerprint != fingerprint(&entry.policy, &id) {
                 let message = format!("this is not the fingerprint of {id} under policy `{}`", entry.policy);
@@ -148,7 +163,8 @@ impl Baseline {
             }
         }
         outcome.settle();
-        let held = |entry: &&&Entry| outcome.policies.iter().any(|p| p.policy == entry.policy);
+        let held =
+            |entry: &&&Entry| outcome.policies.iter().any(|p| p.policy == entry.policy && p.level != Level::Allow);
         let gone: Vec<&&Entry> = left.values().filter(held).collect();
         if let (Some(first), true) = (gone.first(), stale != Level::Allow) {
             let others = match gone.len() - 1 {

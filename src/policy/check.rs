@@ -96,13 +96,19 @@ fn check_one(
         tolerated: policy.limits.tolerated(subjects.len()),
         rules: counts.into_rules(policy),
         location: policy.location.clone(),
-        reachable: !subjects.is_empty(),
+        reachable: judgeable(policy, &subjects),
         // Counted by `settle`.
         findings: 0,
         known: 0,
         waived: 0,
         verdict: super::Verdict::Clean,
     });
+}
+
+/// Whether there is a unit that could match: one with a description or, where evidence counts, with evidence.
+fn judgeable(policy: &Policy, subjects: &[&Subject<'_>]) -> bool {
+    let by_evidence = policy.matching.by_evidence();
+    subjects.iter().any(|s| s.hits.is_some() || (by_evidence && !s.unit.description.evidence.is_empty()))
 }
 
 impl Outcome {
@@ -113,8 +119,7 @@ impl Outcome {
         let sayings: Vec<&str> = sayings.iter().map(String::as_str).collect();
         for summary in self.policies.iter_mut().filter(|p| p.reachable && p.findings + p.waived == 0) {
             let Some(policy) = policies.get(&summary.policy) else { continue };
-            let m = &policy.matching;
-            let measured = !m.concepts.is_empty() && [m.min_effect, m.min_auc, m.min_share].iter().any(Option::is_some);
+            let measured = !policy.matching.concepts.is_empty() && policy.matching.by_evidence();
             if measured || words_only(policies, &policy.name, &sayings).iter().any(|because| !because.is_empty()) {
                 continue;
             }
@@ -191,7 +196,7 @@ fn judge<'p>(
     // NaN reaches no minimum.
     let reliable = m.min_score.is_none_or(|min| description.score >= min);
     let hits = subject.hits.filter(|_| reliable);
-    let by_evidence = m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some();
+    let by_evidence = m.by_evidence();
     let of = |numbers: &Range<usize>| hits.map_or(&[] as &[_], |hits| hits.of(numbers.clone()));
     // Most units match no pattern of a policy.
     if !by_evidence && of(&(numbers.any.start..numbers.concepts.end)).is_empty() {
@@ -340,10 +345,10 @@ fn notices(
         say(Code::UnmatchedGlob, message, &glob.location);
     }
     for (waiver, &used) in policy.waivers.iter().zip(&counts.waived) {
-        let findings = if used == 1 { "1 finding".to_string() } else { format!("{used} findings") };
+        let findings = if used == 1 { "1 finding counts".to_string() } else { format!("{used} findings count") };
         match waiver.expires.filter(|_| waiver.expired(today)) {
             Some(day) if used > 0 => {
-                let message = format!("the waiver of {} expired on {day}: {findings} count again", waiver.text);
+                let message = format!("the waiver of {} expired on {day}: {findings} again", waiver.text);
                 say(Code::ExpiredWaiver, message, &waiver.location);
             }
             Some(day) => {
@@ -357,8 +362,12 @@ fn notices(
             None => {}
         }
     }
-    if subjects.is_empty() {
-        say(Code::EmptyScope, "there was no unit to judge".to_string(), &policy.location);
+    if !judgeable(policy, subjects) {
+        let message = match subjects.len() {
+            0 => "there was no unit to judge".to_string(),
+            n => format!("there was no unit to judge: none of the {n} in scope is described"),
+        };
+        say(Code::EmptyScope, message, &policy.location);
         return out;
     }
     let m = &policy.matching;
@@ -388,13 +397,10 @@ fn notices(
     }
     // A table of descriptions has no evidence at all, and nobody expects any.
     let measures = subjects.iter().any(|s| !s.unit.description.evidence.is_empty());
-    if measures && (m.min_effect.is_some() || m.min_auc.is_some() || m.min_share.is_some()) {
+    if measures && m.by_evidence() {
         for concept in &m.concepts {
             if !subjects.iter().any(|s| evidence_for(concept, s).next().is_some()) {
-                let message = format!(
-                    "no unit has evidence for the concept `{}`",
-                    concept.name
-                );
+                let message = format!("no unit has evidence for the concept `{}`", concept.name);
                 say(Code::UnmeasuredConcept, message, &concept.location);
             }
         }

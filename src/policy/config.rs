@@ -99,27 +99,79 @@ pub(super) struct TestConfig {
     pub matches: Option<Spanned<bool>>,
 }
 
-/// The keys of the file itself.
-pub(super) const KEYS: &[&str] =
-    &["level", "action", "reason", "match", "scope", "limits", "lints", "labels", "groups", "waive", "test"];
+/// What may stand behind a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Texts,
+    Number,
+    Whole,
+    /// A whole number, or a list of them.
+    Wholes,
+    Flag,
+    /// A date of TOML, or a string.
+    Date,
+    /// A table with these keys.
+    Table(&'static [(&'static str, Kind)]),
+    /// Tables `[[...]]` with these keys.
+    Tables(&'static [(&'static str, Kind)]),
+    /// A table whose keys are the user's, with values of one kind.
+    Named(&'static Kind),
+}
 
-/// The tables with a fixed list of keys.
-pub(super) const TABLES: &[&str] = &["match", "scope", "limits", "labels", "waive", "test"];
-
-/// The keys of one of [`TABLES`]; `None` for any other name.
-pub(super) fn keys_of(table: &str) -> Option<&'static [&'static str]> {
-    match table {
-        "match" => {
-            Some(&["any", "all", "none", "except", "concepts", "min-score", "min-effect", "min-auc", "min-share"])
+impl Kind {
+    /// In words, for messages.
+    pub fn expected(self, key: &str) -> String {
+        match self {
+            Kind::Text => "a string".to_string(),
+            Kind::Texts => "a list of strings".to_string(),
+            Kind::Number => "a number".to_string(),
+            Kind::Whole => "a whole number of at least 0, of at most 19 digits".to_string(),
+            Kind::Wholes => "a unit's number, or a list of them".to_string(),
+            Kind::Flag => "true or false".to_string(),
+            Kind::Date => "a date, such as 2027-03-31".to_string(),
+            Kind::Table(_) | Kind::Named(_) => format!("a table [{key}]"),
+            Kind::Tables(_) => format!("tables [[{key}]]"),
         }
-        "scope" => Some(&["sites", "exclude"]),
-        "limits" => Some(&["max-units", "max-share"]),
-        "labels" => Some(&["positive", "leave-out"]),
-        "waive" => Some(&["site", "unit", "description", "reason", "expires"]),
-        "test" => Some(&["description", "matches"]),
-        _ => None,
     }
 }
+
+/// The keys of a policy file, and what may stand behind them.
+pub(super) const KEYS: &[(&str, Kind)] = &[
+    ("level", Kind::Text),
+    ("action", Kind::Text),
+    ("reason", Kind::Text),
+    (
+        "match",
+        Kind::Table(&[
+            ("any", Kind::Texts),
+            ("all", Kind::Texts),
+            ("none", Kind::Texts),
+            ("except", Kind::Texts),
+            ("concepts", Kind::Texts),
+            ("min-score", Kind::Number),
+            ("min-effect", Kind::Number),
+            ("min-auc", Kind::Number),
+            ("min-share", Kind::Number),
+        ]),
+    ),
+    ("scope", Kind::Table(&[("sites", Kind::Texts), ("exclude", Kind::Texts)])),
+    ("limits", Kind::Table(&[("max-units", Kind::Whole), ("max-share", Kind::Number)])),
+    ("lints", Kind::Named(&Kind::Text)),
+    ("labels", Kind::Table(&[("positive", Kind::Texts), ("leave-out", Kind::Texts)])),
+    ("groups", Kind::Named(&Kind::Texts)),
+    (
+        "waive",
+        Kind::Tables(&[
+            ("site", Kind::Text),
+            ("unit", Kind::Wholes),
+            ("description", Kind::Text),
+            ("reason", Kind::Text),
+            ("expires", Kind::Date),
+        ]),
+    ),
+    ("test", Kind::Tables(&[("description", Kind::Text), ("matches", Kind::Flag)])),
+];
 
 #[cfg(test)]
 mod tests {
@@ -135,11 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_of_keys_are_those_of_the_structs() {
-        assert!(fields_by_serde("x = 1").contains(&listed(KEYS)));
-        for table in TABLES {
-            let expected = keys_of(table).unwrap_or_default().join(", ");
-            let header = if matches!(*table, "waive" | "test") { format!("[[{table}]]") } else { format!("[{table}]") };
+    fn the_keys_are_those_of_the_structs() {
+        let names = |keys: &[(&'static str, Kind)]| keys.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert!(fields_by_serde("x = 1").contains(&listed(&names(KEYS))));
+        for (table, kind) in KEYS {
+            let (header, keys) = match kind {
+                Kind::Table(keys) => (format!("[{table}]"), keys),
+                Kind::Tables(keys) => (format!("[[{table}]]"), keys),
+                _ => continue,
+            };
+            let expected = names(keys).join(", ");
             let said = fields_by_serde(&format!("{header}\nx = 1")).replace('`', "").replace(" or ", ", ");
             assert!(said.contains(&expected), "{table}: {said}");
         }

@@ -74,6 +74,14 @@ fn share(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
+/// The names of the columns of a table labelled by hand.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Faults`] for a file that is no table.
+pub fn columns(file: &Path) -> Result<Vec<String>> {
+    Ok(Table::read(file)?.names().to_vec())
+}
+
 /// Holds the words of the policy called `name` against the labelled table `file`.
 ///
 /// The table has a column `description` (or `summary`) and columns of 0 and 1. `labels` are the columns that mean what the

@@ -120,7 +120,9 @@ impl Loader {
     /// # Errors
     /// [`Error::Faults`] if one asks for a concept that is not known.
     pub fn shipped(&self) -> Result<Policies> {
-        let source = |text: &str, name: &str| Source { file: format!("policies/{name}.toml"), text: text.to_string() };
+        // Not `policies/...`: that is where one's own are.
+        let file = |name: &str| format!("tch-audit/policies/{name}.toml");
+        let source = |text: &str, name: &str| Source { file: file(name), text: text.to_string() };
         self.build(SHIPPED.iter().map(|(name, text)| (name.to_string(), source(text, name))).collect())
     }
 

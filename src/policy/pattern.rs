@@ -23,6 +23,8 @@ pub(super) enum PatternError {
     Empty(&'static str),
     /// It names a group of words that there is not; its bytes of the entry.
     Group(String, Range<usize>),
+    /// A brace without the other one, at this byte of the entry.
+    Brace(usize),
     /// It is no regular expression; the bytes of the entry that are at fault, if that is known.
     Regex(String, Option<Range<usize>>),
 }
@@ -31,9 +33,13 @@ impl Pattern {
     /// Compiles an entry as written. Regular expressions ignore case unless they say `(?-i)`.
     pub fn new(entry: &str, groups: &Groups) -> Result<Self, PatternError> {
         let Some(inner) = entry.strip_prefix('/') else {
+            if entry.ends_with('/') {
+                return Err(PatternError::Regex("it ends with `/` and does not begin with one".into(), Some(0..0)));
+            }
             return Phrase::new(entry, groups).map(Self::Phrase).map_err(|error| match error {
                 PhraseError::Empty(why) => PatternError::Empty(why),
                 PhraseError::Group(name, at) => PatternError::Group(name, at),
+                PhraseError::Brace(at) => PatternError::Brace(at),
             });
         };
         let Some(inner) = inner.strip_suffix('/') else {
@@ -83,6 +89,7 @@ mod tests {
     fn faulty_entries_are_refused_with_their_place() {
         let pattern = |entry: &str| Pattern::new(entry, &Groups::new());
         assert_eq!(pattern("/a(b/").err(), Some(PatternError::Regex("unclosed group".into(), Some(2..3))));
+        assert!(matches!(pattern("abc/").err(), Some(PatternError::Regex(_, Some(r))) if r == (0..0)));
         assert!(matches!(pattern("/abc").err(), Some(PatternError::Regex(_, Some(r))) if r == (4..4)));
         assert!(matches!(pattern("/x*/").err(), Some(PatternError::Empty(_))));
         assert!(matches!(pattern("//").err(), Some(PatternError::Empty(_))));

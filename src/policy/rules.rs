@@ -19,6 +19,13 @@ pub(super) struct Matching {
     pub min_share: Option<f64>,
 }
 
+impl Matching {
+    /// Whether evidence alone can match.
+    pub fn by_evidence(&self) -> bool {
+        self.min_effect.is_some() || self.min_auc.is_some() || self.min_share.is_some()
+    }
+}
+
 /// An entry of `any`, `all`, `none` or `except`.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {

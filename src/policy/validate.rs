@@ -175,6 +175,11 @@ impl Validator<'_> {
                     _ => fault.one_of(&name, &groups),
                 }
             }
+            Err(PatternError::Brace(at)) => {
+                let place = self.inside(&span, text, Some(at..at + 1));
+                Fault::new(Code::UnknownGroup, place, format!("`{text}` has a brace without the other one"))
+                    .expected("`{name}` for any word of the group of that name")
+            }
             Err(PatternError::Regex(why, at)) => {
                 let place = self.inside(&span, text, at);
                 Fault::new(Code::BadRegex, place, format!("`{text}` is not a usable regular expression"))

@@ -76,8 +76,8 @@ impl Vocabulary {
         };
         let mut phrases: Vec<Phrase> = Vec::new();
         for word in std::iter::once(name.to_string()).chain(words) {
-            // Names are made of words; a brace or a star in one would mean something else in a phrase.
-            let plain = word.replace(['{', '}', '*'], " ");
+            // Names are made of words; braces, stars and punctuation would mean something else in a phrase.
+            let plain: String = word.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
             match Phrase::new(&plain, &Groups::new()) {
                 Ok(phrase) if !phrases.contains(&phrase) => phrases.push(phrase),
                 _ => {}

@@ -62,8 +62,10 @@ enum Position {
 /// Why a text is no phrase.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum PhraseError {
-    /// It would match nothing, or everything.
+    /// It would match nothing, or something else than it says.
     Empty(&'static str),
+    /// An opening or closing brace without the other, at this byte.
+    Brace(usize),
     /// A group that there is not, and its bytes in the text.
     Group(String, Range<usize>),
 }
@@ -72,32 +74,45 @@ impl Phrase {
     /// The phrase of these words.
     pub fn new(text: &str, groups: &Groups) -> Result<Self, PhraseError> {
         let mut positions = Vec::new();
-        let mut rest = 0..0;
-        // Words between what is in braces and what is a star.
+        // Where the text begins that has been read neither as words nor as a group nor as a star.
+        let mut rest = 0;
         for (i, c) in text.char_indices() {
-            if i < rest.start {
+            if i < rest {
                 continue;
             }
             match c {
                 '{' => {
-                    plain(text.get(rest.start..i).unwrap_or_default(), &mut positions);
-                    let end = text.get(i..).and_then(|t| t.find('}')).map(|n| i + n);
-                    let name = end.and_then(|end| text.get(i + 1..end)).unwrap_or_default();
-                    let (Some(end), Some(words)) = (end, groups.get(name)) else {
-                        return Err(PhraseError::Group(name.to_string(), i..end.map_or(text.len(), |end| end + 1)));
+                    plain(text.get(rest..i).unwrap_or_default(), &mut positions);
+                    let end = i + text.get(i..).and_then(|t| t.find('}')).ok_or(PhraseError::Brace(i))?;
+                    let name = text.get(i + 1..end).unwrap_or_default();
+                    let Some(words) = groups.get(name) else {
+                        return Err(PhraseError::Group(name.to_string(), i..end + 1));
                     };
                     positions.push(Position::Forms(words.iter().flat_map(|word| forms(word)).collect()));
-                    rest = end + 1..end + 1;
+                    rest = end + 1;
                 }
+                '}' => return Err(PhraseError::Brace(i)),
                 '*' => {
-                    plain(text.get(rest.start..i).unwrap_or_default(), &mut positions);
+                    plain(text.get(rest..i).unwrap_or_default(), &mut positions);
+                    let neighbour =
+                        |c: Option<char>| c.is_some_and(|c| is_word_char(c) || matches!(c, '*' | '{' | '}'));
+                    let before = text.get(..i).and_then(|t| t.chars().next_back());
+                    if neighbour(before) || neighbour(text.get(i + 1..).and_then(|t| t.chars().next())) {
+                        return Err(PhraseError::Empty("`*` is a whole word, and needs blanks around it"));
+                    }
                     positions.push(Position::Any);
-                    rest = i + 1..i + 1;
+                    rest = i + 1;
                 }
                 _ => {}
             }
         }
-        plain(text.get(rest.start..).unwrap_or_default(), &mut positions);
+        plain(text.get(rest..).unwrap_or_default(), &mut positions);
+        let inside = text.trim_matches(|c: char| !is_word_char(c) && !matches!(c, '*' | '{' | '}'));
+        if inside.chars().any(|c| !is_word_char(c) && !is_joint(c) && !matches!(c, '*' | '{' | '}')) {
+            return Err(PhraseError::Empty(
+                "punctuation parts phrases: what is parted by it belongs in entries of its own",
+            ));
+        }
         if positions.iter().any(|p| matches!(p, Position::Forms(_))) {
             Ok(Self(positions))
         } else if spans(text).is_empty() {
@@ -393,7 +408,8 @@ mod tests {
         assert_eq!(found("letter", "Ümlaut letters, and Lettering"), ["letters", "Lettering"]);
         assert_eq!(found("dog face", "Dog 's face"), ["Dog 's face"]);
         let empty = |text| matches!(Phrase::new(text, &Groups::new()), Err(PhraseError::Empty(_)));
-        assert!(empty(" -- ") && empty("") && empty("the") && empty("* *") && !empty("the *text"));
+        assert!(empty("te*t") && empty("text, word") && empty("and/or") && !empty("(text)"));
+        assert!(empty(" -- ") && empty("") && empty("the") && empty("* *") && !empty("the text"));
     }
 
     #[test]
@@ -415,7 +431,8 @@ mod tests {
         ignores("* dog", &["dog", "the dog", "cat, dog"]);
         let group = Phrase::new("face of {anmal}", &Groups::new());
         assert_eq!(group, Err(PhraseError::Group("anmal".into(), 8..15)));
-        assert_eq!(Phrase::new("x {y", &Groups::new()), Err(PhraseError::Group(String::new(), 2..4)));
+        assert_eq!(Phrase::new("x {y", &Groups::new()), Err(PhraseError::Brace(2)));
+        assert_eq!(Phrase::new("x y}", &Groups::new()), Err(PhraseError::Brace(3)));
     }
 
     #[test]

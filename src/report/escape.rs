@@ -1,15 +1,7 @@
 //! Text from outside, made harmless for one format each.
 
+use crate::diagnostic::is_hidden;
 use std::fmt::Write;
-
-/// Whether a character changes how text is shown without being seen: control characters (terminal codes begin with
-/// one), marks that reverse the direction of text, characters without width, and the last two of every plane, which are
-/// no characters (XML refuses them).
-fn hidden(c: char) -> bool {
-    c.is_control()
-        || u32::from(c) & 0xfffe == 0xfffe
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
 
 /// For a terminal, and the first step everywhere: one line, hidden characters shown as `\u{1b}`.
 pub(super) fn line(text: &str) -> String {
@@ -17,7 +9,7 @@ pub(super) fn line(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\t' | '\r' => out.push(' '),
-            c if hidden(c) => out.extend(c.escape_unicode()),
+            c if is_hidden(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }

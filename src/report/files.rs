@@ -18,7 +18,9 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
         _ => Path::new("."),
     };
     let attempt = || {
-        let mut file = builder().prefix(".tch-audit-").suffix(".part").tempfile_in(folder)?;
+        // Its own error names the temporary file, which nobody asked for.
+        let new = builder().prefix(".tch-audit-").suffix(".part").tempfile_in(folder);
+        let mut file = new.map_err(|e| io::Error::from(e.kind()))?;
         let mut out = BufWriter::new(file.as_file_mut());
         write(&mut out)?;
         out.flush()?;

@@ -5,13 +5,16 @@
 
 use super::escape::{annotation, annotation_property, line};
 use super::{Report, ReportedFinding};
-use crate::policy::{Level, Location, Standing};
+use crate::policy::{Level, Location};
 use std::io::{self, Write};
 
 /// How many annotations of one kind GitHub shows of one step.
 const SHOWN: usize = 10;
 
-/// Writes the annotations: what counts and is new, by level, then notices; then the verdict.
+/// The most characters of a message.
+const MAX_TEXT: usize = 1_000;
+
+/// Writes the annotations: notices, then findings of violated policies that are new; errors first. Then the verdict.
 ///
 /// # Errors
 /// What `out` returns.
@@ -22,8 +25,8 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             let about = notice.policy.as_ref().map_or(String::new(), |p| format!("{p}: "));
             all.push((&notice.location, notice.code.to_string(), format!("{about}{}", notice.message)));
         }
-        let new = |f: &&ReportedFinding| f.level == level && f.standing == Standing::New;
-        for finding in report.findings.iter().filter(new) {
+        let counts = |f: &&ReportedFinding| report.gravity(f) == level;
+        for finding in report.findings.iter().filter(counts) {
             let words = report.unit(&finding.unit).map_or("", |u| u.description.text.as_str());
             let message = format!("{} ({words}): {}", finding.unit, finding.because.join("; "));
             all.push((&finding.location, format!("{}: {}", finding.code, finding.policy), message));
@@ -39,7 +42,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
                 location.line,
                 location.column,
                 annotation_property(title),
-                annotation(&format!("{message}{rest}"))
+                annotation(&format!("{}{rest}", message.chars().take(MAX_TEXT).collect::<String>()))
             )?;
         }
     }

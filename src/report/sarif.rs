@@ -40,7 +40,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         report.policies.iter().map(policy_rule).chain(codes.iter().map(|c| lint_rule(*c))).collect();
 
     let mut findings: Vec<&ReportedFinding> = report.findings.iter().collect();
-    findings.sort_by_key(|f| (std::cmp::Reverse(f.level), order(&f.standing)));
+    findings.sort_by_key(|f| (std::cmp::Reverse(report.gravity(f)), std::cmp::Reverse(f.level), order(&f.standing)));
     let with_baseline = report.findings.iter().any(|f| f.standing == Standing::Known);
     let notices = report.notices.iter().map(|n| notice_result(n, lint(n.code).ok()));
     let findings = findings
@@ -134,7 +134,11 @@ fn finding_result(report: &Report, finding: &ReportedFinding, rule: Option<usize
     };
     let mut result = json!({
         "ruleId": short(&format!("policy/{}", finding.policy), MAX_NAME),
-        "level": sarif_level(finding.level),
+        // What a policy tolerates is a note; what is known or waived is told as such beside it.
+        "level": sarif_level(match finding.standing {
+            Standing::New => report.gravity(finding),
+            _ => finding.level,
+        }),
         "message": { "text": short(&message, MAX_TEXT) },
         "locations": [location(&finding.location, Some(finding))],
         "partialFingerprints": { "tchAuditFinding/v1": finding.fingerprint },

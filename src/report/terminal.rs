@@ -104,10 +104,10 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
         format!(
             "{}: {} described in {}, {} abstained, {} dead",
             thousands(counts.units as u64),
-            counts.described,
+            thousands(counts.described as u64),
             plural(counts.distinct_descriptions, "way", "ways"),
-            counts.abstained,
-            counts.dead
+            thousands(counts.abstained as u64),
+            thousands(counts.dead as u64)
         ),
     )?;
     let seconds: f64 = report.run.stages.iter().map(|s| s.seconds).sum();
@@ -136,7 +136,10 @@ fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
             let unit = report.unit(&finding.unit);
             columns.row(vec![
                 match finding.standing {
-                    Standing::New => Cell::painted(finding.level.to_string(), level_paint(finding.level)),
+                    Standing::New if policy.verdict == Verdict::Violated => {
+                        Cell::painted(finding.level.to_string(), level_paint(finding.level))
+                    }
+                    Standing::New => Cell::painted(policy.verdict.to_string(), Paint::Dim),
                     _ => Cell::painted(finding.standing.to_string(), Paint::Dim),
                 },
                 Cell::plain(line(&finding.policy)),
@@ -180,7 +183,7 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
             Cell::painted(p.verdict.to_string(), paint),
             Cell::plain(p.level.to_string()),
             Cell::painted(line(&p.name), Paint::Bold),
-            Cell::plain(p.findings.to_string()),
+            Cell::plain(thousands(p.findings as u64)),
             Cell::plain(of),
             Cell::painted(line(&p.reason), Paint::Dim),
         ]);

@@ -24,7 +24,7 @@ const REPORT_LIMIT: u64 = 1 << 30;
 /// A TorchScript model (scripted, traced or frozen) is shown the images of --probe, and each of its units is described. If
 /// the images lie in one sub-folder per class, the model's accuracy on them is measured too: an accuracy near chance is
 /// the sign of a wrong --mean, --std or --input. Descriptions that another tool made, and reports of earlier audits, are
-/// judged as they are, in no time.
+/// judged as they are; that takes a moment, and neither model nor images.
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
@@ -46,7 +46,7 @@ pub struct Arguments {
     #[arg(value_hint = ValueHint::FilePath, conflicts_with = "descriptions")]
     model: Option<PathBuf>,
     /// Descriptions that another tool made: comma-separated values with columns `layer`, `unit` and `description`, as
-    /// MILAN and CLIP-Dissect write them.
+    /// MILAN and CLIP-Dissect write them, and optionally `score` (nats) and `status` (described, abstained, dead).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "probe"])]
     descriptions: Option<PathBuf>,
     /// The folder of JPEG and PNG images that the model is shown: some hundred to some thousand images of the kind that
@@ -54,10 +54,12 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "descriptions")]
     probe: Option<PathBuf>,
 
-    /// A policy file or a folder of them; may be given several times [default: the policies that come with tch-audit].
+    /// A policy file or a folder of them; may be given several times [default: the policies that come with tch-audit, not
+    /// those that `policies init` wrote].
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, help_heading = "Policies")]
     policies: Vec<PathBuf>,
-    /// Set the level of a policy, or of a lint such as `expired-waiver`, to `allow`; may be given several times.
+    /// Set the level of a policy, or of a lint about policies such as `expired-waiver` (`tch-audit explain` lists them), to
+    /// `allow`; may be given several times.
     #[arg(short = 'A', long, value_name = "NAME", value_delimiter = ',', help_heading = "Policies")]
     allow: Vec<String>,
     /// Set the level of a policy or lint to `warn`.
@@ -69,8 +71,9 @@ pub struct Arguments {
     /// Findings that are known: only new ones fail.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Policies")]
     baseline: Option<PathBuf>,
-    /// Write everything that is found to the file of --baseline, so that it is known from now on.
-    #[arg(long, requires = "baseline", help_heading = "Policies")]
+    /// Write everything that is found to the file of --baseline: it is known from now on, and this run passes. What the
+    /// file says of policies that are not judged now stays.
+    #[arg(long, help_heading = "Policies")]
     write_baseline: bool,
     /// The day that decides which waivers have expired [default: today, UTC].
     #[arg(long, value_name = "DATE", help_heading = "Policies")]
@@ -84,8 +87,8 @@ pub struct Arguments {
     /// model, none otherwise].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Output")]
     out: Option<PathBuf>,
-    /// A TOML file with everything that the flags of this command can say, under the same names; flags win. Its paths are
-    /// relative to its folder.
+    /// A TOML file with what the flags of this command can say, under the same names (`model` for MODEL): flags win, and
+    /// paths are relative to the file's folder. For example: policies = ["policies/"], baseline = "known.json".
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     config: Option<PathBuf>,
 
@@ -104,10 +107,10 @@ struct AuditArguments {
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "auto")]
     sites: Vec<String>,
     /// Exemplar images per unit.
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = positive)]
     k: usize,
     /// Images per forward pass. Part of the result: other sizes give other last digits.
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
     batch_size: usize,
     /// Where random choices start: places and colours of painted concepts, bootstrap draws.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -116,7 +119,7 @@ struct AuditArguments {
     #[arg(long)]
     skip_corrupt: bool,
     /// Use only the first N images of each class, by name.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     limit_per_class: Option<usize>,
 }
 
@@ -145,19 +148,22 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     // What is cheap to get wrong comes first.
     let settings = arguments.settings();
     let policies = arguments.policies(&settings)?;
-    output::check(&arguments.format)?;
-    let known = match &arguments.baseline {
-        Some(file) if arguments.write_baseline => {
-            output::check_file(file).context("--baseline")?;
-            None
-        }
-        Some(file) => Some(Baseline::read(file)?),
-        None => None,
-    };
     let out = match (&arguments.out, &subject) {
         (Some(out), _) => Some(out.as_path()),
         (None, Subject::Model(_)) => Some(Path::new(OUT)),
         (None, _) => None,
+    };
+    let written = arguments.baseline.as_deref().filter(|_| arguments.write_baseline);
+    ensure!(
+        written.is_some() || !arguments.write_baseline,
+        "--write-baseline: received no file to write to, allowed with --baseline FILE"
+    );
+    output::check(&arguments.format, &arguments.inputs(), written, out)?;
+    let known = match &arguments.baseline {
+        // One that is to be written may be new, but not something else.
+        Some(file) if arguments.write_baseline && !file.exists() => None,
+        Some(file) => Some(read_baseline(file)?),
+        None => None,
     };
     let judged = match subject {
         Subject::Model(model) => arguments.judge_model(model, &settings, &policies, out)?,
@@ -170,7 +176,8 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     let mut failed = Vec::new();
     let fresh = arguments.baseline.as_ref().filter(|_| arguments.write_baseline).map(|file| {
         let baseline = Baseline::of(&outcome, file.display().to_string());
-        (file, baseline)
+        let old = known.as_ref();
+        (file, old.map_or_else(|| baseline.clone(), |old| baseline.clone().keeping(old, &outcome)))
     });
     if let Some(baseline) = fresh.as_ref().map(|(_, b)| b).or(known.as_ref()) {
         baseline.apply(&mut outcome, stale);
@@ -200,12 +207,28 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
             let findings = if baseline.len() == 1 { "finding" } else { "findings" };
             notes.push(format!("baseline: {} {findings} in {}", baseline.len(), file.display()));
         }
-        notes.iter().for_each(|note| eprintln!("{}", output::visible(note)));
+        notes.iter().for_each(|note| output::note(note));
     }
     Ok(if report.denied { exit::DENIED } else { exit::CLEAN })
 }
 
+/// The baseline, or how to make one.
+fn read_baseline(file: &Path) -> anyhow::Result<Baseline> {
+    match Baseline::read(file) {
+        Err(error @ tch_audit::Error::Io { .. }) => {
+            Err(anyhow::Error::new(error).context("--baseline (--write-baseline makes the file)"))
+        }
+        other => Ok(other?),
+    }
+}
+
 impl Arguments {
+    /// The files that are read, beside images.
+    fn inputs(&self) -> Vec<&Path> {
+        let one = [&self.model, &self.descriptions, &self.config].into_iter().flatten();
+        one.chain(&self.policies).map(PathBuf::as_path).collect()
+    }
+
     fn subject(&self) -> anyhow::Result<Subject<'_>> {
         if let Some(file) = &self.descriptions {
             return Ok(Subject::Descriptions(file));
@@ -213,6 +236,15 @@ impl Arguments {
         let Some(path) = &self.model else {
             bail!("nothing to judge: give a TorchScript model, a report.json, or --descriptions FILE.csv");
         };
+        let named = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
+        for (extension, what, flag) in [
+            ("csv", "a table", "--descriptions"),
+            ("tsv", "a table", "--descriptions"),
+            ("toml", "a policy", "--policies"),
+        ] {
+            let path = path.display();
+            ensure!(!named(extension), "{path} is {what}, not a model: give it as {flag} {path}");
+        }
         Ok(if is_json(path)? { Subject::Report(path) } else { Subject::Model(path) })
     }
 
@@ -348,6 +380,10 @@ impl AuditArguments {
         words.extend(self.limit_per_class.into_iter().flat_map(|n| ["--limit-per-class".to_string(), n.to_string()]));
         words
     }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".to_string())
 }
 
 /// Whether a file is JSON by its name or its first character. TorchScript is a zip archive.

@@ -68,19 +68,40 @@ impl Reader<'_> {
                 flags.extend(words);
             }
         }
+        self.contradictions(table.get_ref());
         self.faults.sort_by_key(|f| f.span.start);
         if self.faults.is_empty() { Ok(flags) } else { Err(self.source.refuse(&self.faults).into()) }
     }
 
-    /// Whether the command line has the flag, or one that contradicts it.
+    /// Whether the command line has the flag, or says that something else is to be judged.
     fn on_the_command_line(&self, arg: &Arg) -> bool {
         let given = |id: &str| self.matches.value_source(id) == Some(ValueSource::CommandLine);
-        let against = self.command.get_arguments().filter(|other| {
-            let conflicts =
-                |a: &Arg, b: &Arg| self.command.get_arg_conflicts_with(a).iter().any(|c| c.get_id() == b.get_id());
-            conflicts(arg, other) || conflicts(other, arg)
-        });
-        given(arg.get_id().as_str()) || against.into_iter().any(|other| given(other.get_id().as_str()))
+        let id = arg.get_id().as_str();
+        let otherwise = match id {
+            "model" => given("descriptions"),
+            "probe" => given("descriptions"),
+            "descriptions" => given("model"),
+            _ => false,
+        };
+        given(id) || otherwise
+    }
+
+    /// Keys of the file that contradict each other.
+    fn contradictions(&mut self, table: &DeTable<'_>) {
+        let spans: Vec<(&str, std::ops::Range<usize>)> =
+            table.keys().map(|k| (k.get_ref().as_ref(), k.span())).collect();
+        for (i, (one, _)) in spans.iter().enumerate() {
+            for (two, span) in spans.iter().skip(i + 1) {
+                let arg = |name: &str| self.command.get_arguments().find(|a| key(a) == name);
+                let (Some(a), Some(b)) = (arg(one), arg(two)) else { continue };
+                let against =
+                    |a: &Arg, b: &Arg| self.command.get_arg_conflicts_with(a).iter().any(|c| c.get_id() == b.get_id());
+                if against(a, b) || against(b, a) {
+                    let message = format!("`{one}` and `{two}` contradict each other");
+                    self.faults.push(Fault::new(Code::IdleKey, span.clone(), message).expected("one of the two"));
+                }
+            }
+        }
     }
 
     /// The flag with its value, or with each of its values.
@@ -177,10 +198,23 @@ impl Reader<'_> {
                 let valid: Vec<&str> = valid.iter().map(String::as_str).collect();
                 return Err(fault.one_of(&text.to_string_lossy(), &valid));
             }
-            _ => std::error::Error::source(&error).map_or_else(|| "another value".to_string(), ToString::to_string),
+            _ => std::error::Error::source(&error).map_or_else(String::new, |e| allowed(&e.to_string())),
         };
+        let names: Vec<&str> = allowed.split(", ").collect();
+        if names.len() > 1 && names.iter().all(|name| !name.contains(' ')) {
+            return Err(fault.one_of(&text.to_string_lossy(), &names));
+        }
         Err(fault.expected(allowed))
     }
+}
+
+/// What a parser's message says is allowed.
+fn allowed(message: &str) -> String {
+    if message.contains("invalid digit") || message.contains("number too") {
+        return "a whole number of at least 0".to_string();
+    }
+    let said = ["allowed: ", "allowed ", "expected "].iter().find_map(|word| Some(message.rsplit_once(word)?.1));
+    said.unwrap_or(message).to_string()
 }
 
 /// The name of an argument in the file.

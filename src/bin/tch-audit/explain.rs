@@ -17,10 +17,12 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     match &arguments.code {
         Some(name) => {
+            // As it was shown: `warn[expired-waiver]`.
+            let name = name.rsplit_once('[').map_or(name.as_str(), |(_, code)| code.trim_end_matches(']'));
             let found = Code::ALL.iter().find(|c| c.as_str() == name);
             let code = found.ok_or_else(|| Error::Unknown {
                 kind: "code",
-                name: name.clone(),
+                name: name.to_string(),
                 nearest: tch_audit::diagnostic::nearest(name, Code::ALL.iter().map(|c| c.as_str())),
             })?;
             output::print(|out| {

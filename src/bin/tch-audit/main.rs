@@ -101,8 +101,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // Faults in files say `error[code]` themselves, one by one.
             match error.downcast_ref() {
-                Some(tch_audit::Error::Faults { rendered }) => eprintln!("{}", rendered.trim_end()),
-                _ => eprintln!("error: {}", output::visible(&format!("{error:#}"))),
+                Some(tch_audit::Error::Faults { rendered }) => output::note(rendered.trim_end()),
+                _ => output::note(&format!("error: {error:#}")),
             }
             ExitCode::from(exit::FAILED)
         }

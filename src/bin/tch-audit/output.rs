@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tch_audit::Error;
+use tch_audit::diagnostic::visible;
 use tch_audit::report::{self, Format, Report, terminal};
 
 /// `--format NAME` or `--format NAME=FILE`.
@@ -34,8 +35,9 @@ impl FromStr for Target {
     }
 }
 
-/// Refuses what cannot work, before any work is done: two formats on standard output, a file in a folder that is not there.
-pub fn check(targets: &[Target]) -> anyhow::Result<()> {
+/// Refuses what cannot work, before any work is done: two formats on standard output, one file for two things or for
+/// something that is read (`inputs`), a file in a folder that is not there (`out` will be).
+pub fn check(targets: &[Target], inputs: &[&Path], baseline: Option<&Path>, out: Option<&Path>) -> anyhow::Result<()> {
     let printed: Vec<&str> = targets.iter().filter(|t| t.file.is_none()).map(|t| t.format.as_str()).collect();
     anyhow::ensure!(
         printed.len() < 2,
@@ -43,10 +45,42 @@ pub fn check(targets: &[Target]) -> anyhow::Result<()> {
         printed.join(" and "),
         printed.last().unwrap_or(&"sarif")
     );
-    for file in targets.iter().filter_map(|t| t.file.as_ref()) {
-        check_file(file).context("--format")?;
+    let files = targets.iter().filter_map(|t| Some((format!("--format {}", t.format), t.file.as_deref()?)));
+    let mut seen: Vec<(PathBuf, String)> = Vec::new();
+    for (flag, file) in files.chain(baseline.map(|file| ("--baseline".to_string(), file))) {
+        if folder_of(file) != out.unwrap_or(Path::new("")) {
+            check_file(file).context(flag.clone())?;
+        }
+        if is_special(file) {
+            continue;
+        }
+        let place = real(file);
+        if let Some(input) = inputs.iter().find(|input| real(input) == place) {
+            anyhow::bail!("{flag}: {} would overwrite what is read, {}", file.display(), input.display());
+        }
+        if let Some((_, other)) = seen.iter().find(|(p, _)| *p == place) {
+            anyhow::bail!("{flag}: {} is written twice, also by {other}", file.display());
+        }
+        seen.push((place, flag));
+    }
+    if let Some(out) = out {
+        let nearest = out.ancestors().find(|p| p.as_os_str().is_empty() || p.exists()).unwrap_or(out);
+        anyhow::ensure!(
+            nearest.as_os_str().is_empty() || nearest.is_dir(),
+            "--out: cannot make the folder {}: {} is a file",
+            out.display(),
+            nearest.display()
+        );
     }
     Ok(())
+}
+
+/// Where a file really is, also one that is not there yet.
+fn real(file: &Path) -> PathBuf {
+    fs::canonicalize(file).unwrap_or_else(|_| {
+        let folder = fs::canonicalize(folder_of(file)).unwrap_or_else(|_| folder_of(file).to_path_buf());
+        folder.join(file.file_name().unwrap_or_default())
+    })
 }
 
 /// Refuses a file that cannot be written because of where it is.
@@ -55,7 +89,8 @@ pub fn check_file(file: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", file.display(), folder.display());
     anyhow::ensure!(!file.is_dir(), "cannot write {}: it is a folder", file.display());
     if !is_special(file) {
-        tempfile::tempfile_in(folder).with_context(|| format!("cannot write to the folder {}", folder.display()))?;
+        let made = tempfile::tempfile_in(folder).map_err(|e| io::Error::from(e.kind()));
+        made.with_context(|| format!("cannot write to the folder {}", folder.display()))?;
     }
     Ok(())
 }
@@ -72,7 +107,9 @@ fn is_special(file: &Path) -> bool {
 /// Writes a file whole or not at all.
 pub fn write_file(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> tch_audit::Result<()> {
     if !is_special(file) {
-        return report::write_atomically(file, write);
+        // What a link names is written, and the link stays.
+        let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+        return report::write_atomically(&target, write);
     }
     let direct = || {
         let mut out = BufWriter::new(fs::OpenOptions::new().write(true).open(file)?);
@@ -123,9 +160,14 @@ fn summary(report: &Report, common: &Common) -> anyhow::Result<()> {
     print(|out| terminal::write_styled(report, style, out))
 }
 
-/// The text without what a terminal would obey; line breaks stay.
-pub fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+/// One line, without what a terminal would obey.
+pub fn line(text: &str) -> String {
+    visible(&text.replace(['\r', '\n', '\t'], " "))
+}
+
+/// Says something beside the output; that nobody can hear it is no error.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text));
 }
 
 /// A word of a command line, quoted where a shell would take it apart.

@@ -62,7 +62,7 @@ fn list(which: &Which) -> anyhow::Result<u8> {
         for policy in &policies {
             let line =
                 format!("{:width$}  {:5}  {:4}  {}", policy.name(), policy.level(), policy.action(), policy.reason());
-            writeln!(out, "{}", output::visible(&line))?;
+            writeln!(out, "{}", output::line(&line))?;
         }
         Ok(())
     })?;

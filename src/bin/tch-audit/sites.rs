@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
     lines.push(format!("{} sites; {units} units in layers", shown.len()));
-    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::visible(line))))?;
+    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::line(line))))?;
     Ok(exit::CLEAN)
 }
 

@@ -5,7 +5,7 @@ use crate::output;
 use anyhow::{bail, ensure};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
-use tch_audit::policy::{Agreement, Labels, evaluate};
+use tch_audit::policy::{Agreement, Labels, columns, evaluate};
 use tch_audit::{Error, diagnostic, exit};
 
 /// Hold the words of policies against descriptions that people labelled: precision, recall, F1 and every mistake.
@@ -47,23 +47,33 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         );
     }
     let own = Labels { positive: arguments.positive.clone(), leave_out: arguments.leave_out.clone() };
-    let (mut agreements, mut passed_over) = (Vec::new(), Vec::new());
+    let columns = columns(&arguments.labels)?;
+    for name in own.positive.iter().chain(&own.leave_out) {
+        if !columns.iter().any(|c| c.eq_ignore_ascii_case(name)) {
+            bail!("{} has no column `{name}`; it has {}", arguments.labels.display(), columns.join(", "));
+        }
+    }
+    let (mut agreements, mut looked_for) = (Vec::new(), Vec::new());
     for policy in policies.iter().filter(|p| arguments.policy.as_ref().is_none_or(|name| p.name() == name)) {
         let labels = if own.positive.is_empty() { policy.labels() } else { &own };
         match evaluate(&policies, policy.name(), labels, &arguments.labels)? {
             Some(agreement) => agreements.push(agreement),
-            None => passed_over.push(format!("{} ({})", policy.name(), labels.positive.join(", "))),
+            None => looked_for.extend(labels.positive.iter().map(|c| format!("{c} (for {})", policy.name()))),
         }
     }
     if agreements.is_empty() {
+        let wanted = match looked_for.as_slice() {
+            [] => "no policy says in [labels] which columns mean it: give --policy and --positive".to_string(),
+            all => format!("looked for {}", all.join(", ")),
+        };
         bail!(
-            "{} has no column that means a policy; looked for: {}",
+            "{} has no column that means a policy: {wanted}; it has {}",
             arguments.labels.display(),
-            passed_over.join("; ")
+            columns.join(", ")
         );
     }
     let lines: Vec<String> = agreements.iter().flat_map(shown).collect();
-    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::visible(line))))?;
+    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::line(line))))?;
     Ok(exit::CLEAN)
 }
 

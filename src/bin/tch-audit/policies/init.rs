@@ -61,8 +61,12 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         create(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if !common.quiet {
-        let written = |(file, _): &(PathBuf, &str)| output::visible(&format!("written: {}", file.display()));
-        output::print(|out| files.iter().try_for_each(|file| writeln!(out, "{}", written(file))))?;
+        let written = |(file, _): &(PathBuf, &str)| output::line(&format!("written: {}", file.display()));
+        let use_them = format!("use them: tch-audit check --policies {} ...", output::quoted(&path.to_string_lossy()));
+        output::print(|out| {
+            files.iter().try_for_each(|file| writeln!(out, "{}", written(file)))?;
+            writeln!(out, "{}", output::line(&use_them))
+        })?;
     }
     Ok(exit::CLEAN)
 }

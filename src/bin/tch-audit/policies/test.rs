@@ -36,6 +36,6 @@ pub fn run(which: &Which, common: &Common) -> anyhow::Result<u8> {
             });
         }
     }
-    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::visible(line))))?;
+    output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::line(line))))?;
     Ok(if failed.is_empty() { exit::CLEAN } else { exit::DENIED })
 }

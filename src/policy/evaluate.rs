@@ -118,7 +118,8 @@ pub fn evaluate(policies: &Policies, name: &str, labels: &Labels, file: &Path) -
             }
         }
     };
-    let mut any = |row, columns: &[usize]| columns.iter().fold(false, |any, &column| is_one(row, column) || any);
+    // Every cell is looked at: one that is no label is a fault wherever it stands.
+    let mut any = |row, columns: &[usize]| columns.iter().filter(|&&column| is_one(row, column)).count() > 0;
     let rows: Vec<(usize, bool, bool)> =
         (0..table.len()).map(|row| (row, any(row, &positive), any(row, &leave_out))).collect();
     table.refuse(faults)?;

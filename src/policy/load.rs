@@ -24,7 +24,7 @@ const SHIPPED: [(&str, &str); 7] = [
 pub const TEMPLATE: &str = include_str!("../../policies/template.toml");
 
 /// The files of the policies that come with tch-audit: name and text, by name.
-pub fn shipped_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn shipped_files() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     SHIPPED.into_iter()
 }
 

@@ -101,7 +101,7 @@ impl<'p> Search<'p> {
         for (number, regex) in &self.regexes {
             hits.extend(regex.find_iter(text).map(|m| (*number, m.range())));
         }
-        hits.sort_unstable_by(|a, b| (a.0, a.1.start, a.1.end).cmp(&(b.0, b.1.start, b.1.end)));
+        hits.sort_unstable_by_key(|(number, at)| (*number, at.start, at.end));
         // Synonyms of a concept share its number, and may stand at the same place.
         hits.dedup();
         Hits(hits)

@@ -1,23 +1,22 @@
 //! `tch-audit check`: judge a model, descriptions of one, or a finished report.
 
+mod subject;
+
 use crate::Common;
 use crate::input::Input;
-use crate::output::{self, Target, quoted};
-use anyhow::{Context, bail, ensure};
+use crate::output::{self, Target};
+use anyhow::{bail, ensure};
 use clap::{Args, ValueHint};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tch_audit::audit::{Audit, Settings};
-use tch_audit::diagnostic::Source;
-use tch_audit::policy::{Baseline, Code, Date, Level, Loader, Outcome, Policies, check};
-use tch_audit::probe::{Corrupt, ImageFolder};
-use tch_audit::report::{self, Report};
-use tch_audit::{Model, UnitId, describe, exit};
+use subject::{Judged, Subject};
+use tch_audit::audit::Settings;
+use tch_audit::exit;
+use tch_audit::policy::{Baseline, Code, Date, Level, Loader, Policies};
+use tch_audit::report;
 
 /// Where the reports of a model go unless --out says otherwise.
 const OUT: &str = "tch-audit-report";
-/// How large a report may be, in bytes.
-const REPORT_LIMIT: u64 = 1 << 30;
 
 /// Judge a model, descriptions of one, or a finished report, and fail when a policy of level `deny` is violated.
 ///
@@ -123,28 +122,11 @@ struct AuditArguments {
     limit_per_class: Option<usize>,
 }
 
-/// What is to be judged.
-enum Subject<'a> {
-    Model(&'a Path),
-    Report(&'a Path),
-    Descriptions(&'a Path),
-}
-
-/// What was judged, not finished yet.
-struct Judged {
-    report: Report,
-    outcome: Outcome,
-    /// Writes the folder of reports.
-    save: Box<dyn FnOnce(&Report, &Path) -> tch_audit::Result<Vec<PathBuf>>>,
-    /// The command that finds the findings of a unit again.
-    reproduce: Box<dyn Fn(&UnitId) -> Option<String>>,
-}
-
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     if common.quiet {
         tch_audit::progress::hide();
     }
-    let subject = arguments.subject()?;
+    let subject = Subject::of(arguments)?;
     // What is cheap to get wrong comes first.
     let settings = arguments.settings();
     let policies = arguments.policies(&settings)?;
@@ -165,12 +147,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         Some(file) => Some(read_baseline(file)?),
         None => None,
     };
-    let judged = match subject {
-        Subject::Model(model) => arguments.judge_model(model, &settings, &policies, out)?,
-        Subject::Report(file) => arguments.judge_report(file, &settings, &policies)?,
-        Subject::Descriptions(file) => arguments.judge_descriptions(file, &settings, &policies)?,
-    };
-    let Judged { mut report, mut outcome, save, reproduce } = judged;
+    let Judged { mut report, mut outcome, shown, command } = subject.judge(arguments, &settings, &policies, out)?;
 
     let stale = policies.lint_level(Code::StaleBaseline)?;
     let mut failed = Vec::new();
@@ -182,7 +159,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     if let Some(baseline) = fresh.as_ref().map(|(_, b)| b).or(known.as_ref()) {
         baseline.apply(&mut outcome, stale);
     }
-    report.judge(&outcome, reproduce);
+    report.judge(&outcome, |unit| Some(command.of(unit)));
     let report = report.finish();
 
     if let Some((file, baseline)) = &fresh {
@@ -190,7 +167,11 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     }
     let mut notes = Vec::new();
     if let Some(folder) = out {
-        failed.extend(save(&report, folder).map_err(anyhow::Error::from).err());
+        let saved = match &shown {
+            Some((exemplars, images)) => report.save(folder, exemplars, images),
+            None => report::write_all(&report, folder, &|_| None),
+        };
+        failed.extend(saved.map_err(anyhow::Error::from).err());
         notes.push(format!("report: {}", folder.join("report.md").display()));
     }
     failed.extend(output::write(&report.clone().without_pictures(), &arguments.format, common));
@@ -229,25 +210,6 @@ impl Arguments {
         one.chain(&self.policies).map(PathBuf::as_path).collect()
     }
 
-    fn subject(&self) -> anyhow::Result<Subject<'_>> {
-        if let Some(file) = &self.descriptions {
-            return Ok(Subject::Descriptions(file));
-        }
-        let Some(path) = &self.model else {
-            bail!("nothing to judge: give a TorchScript model, a report.json, or --descriptions FILE.csv");
-        };
-        let named = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
-        for (extension, what, flag) in [
-            ("csv", "a table", "--descriptions"),
-            ("tsv", "a table", "--descriptions"),
-            ("toml", "a policy", "--policies"),
-        ] {
-            let path = path.display();
-            ensure!(!named(extension), "{path} is {what}, not a model: give it as {flag} {path}");
-        }
-        Ok(if is_json(path)? { Subject::Report(path) } else { Subject::Model(path) })
-    }
-
     fn settings(&self) -> Settings {
         let audit = &self.audit;
         let mut settings = Settings { sites: audit.sites.clone(), ..Settings::default() };
@@ -277,125 +239,8 @@ impl Arguments {
     fn levels(&self) -> [(&Vec<String>, Level, &'static str); 3] {
         [(&self.allow, Level::Allow, "-A"), (&self.warn, Level::Warn, "-W"), (&self.deny, Level::Deny, "-D")]
     }
-
-    fn judge_model(
-        &self,
-        path: &Path,
-        settings: &Settings,
-        policies: &Policies,
-        out: Option<&Path>,
-    ) -> anyhow::Result<Judged> {
-        let Some(probe) = &self.probe else {
-            bail!(
-                "{} is a model and there are no images to show it: give --probe DIR (or, to judge descriptions that you \
-                 have, --descriptions FILE.csv)",
-                path.display()
-            );
-        };
-        let preprocess = self.audit.input.preprocess()?;
-        let model = Model::load(path)?;
-        let corrupt = if self.audit.skip_corrupt { Corrupt::Skip } else { Corrupt::Fatal };
-        let mut folder = ImageFolder::open(probe).preprocess(preprocess).corrupt(corrupt);
-        if let Some(n) = self.audit.limit_per_class {
-            folder = folder.limit_per_class(n);
-        }
-        let images = folder.load()?;
-        let made = out.filter(|out| !out.exists());
-        if let Some(out) = out {
-            report::check_writable(out)?;
-        }
-        let audit = Audit::run(&model, &images, settings, policies)
-            .inspect_err(|_| {
-                // A folder that was made for nothing; one that has something in it stays.
-                let _ = made.map(std::fs::remove_dir);
-            })
-            .with_context(|| format!("cannot judge {}", path.display()))?;
-        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        let report = Report::of(&audit, &name, &model, &images, settings);
-        let mut command = self.command(&[quoted(&path.to_string_lossy())]);
-        command.extend(["--probe".to_string(), quoted(&probe.to_string_lossy())]);
-        command.extend(self.audit.command());
-        Ok(Judged {
-            report,
-            outcome: audit.outcome.clone(),
-            save: Box::new(move |report, folder| report.save(folder, &audit.exemplars, &images)),
-            reproduce: Box::new(move |unit| Some(format!("{} --sites {}", command.join(" "), quoted(&unit.site)))),
-        })
-    }
-
-    fn judge_report(&self, file: &Path, settings: &Settings, policies: &Policies) -> anyhow::Result<Judged> {
-        let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?.without_pictures();
-        let mut outcome = check(policies, &report.described_units(), settings.today);
-        if let Some(sayings) = &report.settings.sayings {
-            outcome.hold_to(sayings, policies);
-        }
-        Ok(self.judged(report, outcome, &[quoted(&file.to_string_lossy())]))
-    }
-
-    fn judge_descriptions(&self, file: &Path, settings: &Settings, policies: &Policies) -> anyhow::Result<Judged> {
-        let units = describe::read_table(file)?;
-        let outcome = check(policies, &units, settings.today);
-        let report = Report::of_descriptions(&units, &file.to_string_lossy());
-        Ok(self.judged(report, outcome, &["--descriptions".to_string(), quoted(&file.to_string_lossy())]))
-    }
-
-    fn judged(&self, report: Report, outcome: Outcome, subject: &[String]) -> Judged {
-        let command = self.command(subject).join(" ");
-        Judged {
-            report,
-            outcome,
-            save: Box::new(|report, folder| report::write_all(report, folder, &|_| None)),
-            reproduce: Box::new(move |_| Some(command.clone())),
-        }
-    }
-
-    /// The command with what decides about findings: the subject, the policies and their levels, but not the baseline.
-    fn command(&self, subject: &[String]) -> Vec<String> {
-        let mut words = vec!["tch-audit".to_string(), "check".to_string()];
-        words.extend_from_slice(subject);
-        for path in &self.policies {
-            words.extend(["--policies".to_string(), quoted(&path.to_string_lossy())]);
-        }
-        for (names, _, flag) in self.levels() {
-            words.extend(names.iter().flat_map(|name| [flag.to_string(), quoted(name)]));
-        }
-        if let Some(today) = self.today {
-            words.extend(["--today".to_string(), today.to_string()]);
-        }
-        words
-    }
-}
-
-impl AuditArguments {
-    /// What differs from the defaults.
-    fn command(&self) -> Vec<String> {
-        let mut words = self.input.command();
-        let default = |name: &str, value: String, default: &str| {
-            (value != default).then(|| [format!("--{name}"), value]).into_iter().flatten()
-        };
-        words.extend(default("k", self.k.to_string(), "15"));
-        words.extend(default("batch-size", self.batch_size.to_string(), "64"));
-        words.extend(default("seed", self.seed.to_string(), "0"));
-        words.extend(self.skip_corrupt.then(|| "--skip-corrupt".to_string()));
-        words.extend(self.limit_per_class.into_iter().flat_map(|n| ["--limit-per-class".to_string(), n.to_string()]));
-        words
-    }
 }
 
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".to_string())
-}
-
-/// Whether a file is JSON by its name or its first character. TorchScript is a zip archive.
-fn is_json(path: &Path) -> anyhow::Result<bool> {
-    use std::io::Read;
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
-        return Ok(true);
-    }
-    ensure!(!path.is_dir(), "{} is a folder: give a TorchScript model or a report.json", path.display());
-    let mut start = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&start);
-    Ok(text.trim_ascii_start().first() == Some(&b'{'))
 }

@@ -24,7 +24,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     let path = &arguments.path;
     let all: Vec<(&str, &str)> = shipped_files().chain([("template", TEMPLATE)]).collect();
-    for name in arguments.only.iter().filter(|name| !all.iter().any(|(n, _)| n == name)) {
+    if let Some(name) = arguments.only.iter().find(|name| !all.iter().any(|(n, _)| n == name)) {
         let valid = all.iter().map(|(n, _)| *n);
         return Err(tch_audit::Error::Unknown {
             kind: "policy",

@@ -153,7 +153,7 @@ impl Source {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let from = (start - line_start).min(line.len());
         let to = floor_boundary(text, span.end).saturating_sub(line_start).clamp(from, line.len());
-        Line { number: before.matches('\n').count() + 1, text: line, marked: from..to }
+        Line { number: before.bytes().filter(|b| *b == b'\n').count() + 1, text: line, marked: from..to }
     }
 
     /// Where a byte range begins.

@@ -81,13 +81,13 @@ mod tests {
 
     #[test]
     fn a_regular_expression_ignores_case_and_reports_where() {
-        let Ok(Pattern::Regex(regex)) = Pattern::new(r"/\btext\b/", &Groups::new()) else { panic!("valid") };
+        let Ok(Pattern::Regex(regex)) = Pattern::new(r"/\btext\b/", &Groups::default()) else { panic!("valid") };
         assert_eq!(regex.find("Blue TEXT, texture").map(|m| m.range()), Some(5..9));
     }
 
     #[test]
     fn faulty_entries_are_refused_with_their_place() {
-        let pattern = |entry: &str| Pattern::new(entry, &Groups::new());
+        let pattern = |entry: &str| Pattern::new(entry, &Groups::default());
         assert_eq!(pattern("/a(b/").err(), Some(PatternError::Regex("unclosed group".into(), Some(2..3))));
         assert!(matches!(pattern("abc/").err(), Some(PatternError::Regex(_, Some(r))) if r == (0..0)));
         assert!(matches!(pattern("/abc").err(), Some(PatternError::Regex(_, Some(r))) if r == (4..4)));

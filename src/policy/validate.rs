@@ -26,7 +26,7 @@ pub(super) fn validate(
     config: Config,
     vocabulary: &Vocabulary,
 ) -> Result<Policy, Vec<Fault>> {
-    let mut v = Validator { source, vocabulary, groups: Groups::new(), faults: Vec::new() };
+    let mut v = Validator { source, vocabulary, groups: Groups::default(), faults: Vec::new() };
     v.groups(config.groups);
     let level_span = config.level.as_ref().map_or(0..0, Spanned::span);
     let level = v.level(config.level);
@@ -167,7 +167,7 @@ impl Validator<'_> {
                     .expected("a word, a phrase, or a regular expression between slashes")
             }
             Err(PatternError::Group(name, at)) => {
-                let groups: Vec<&str> = self.groups.keys().map(String::as_str).collect();
+                let groups = self.groups.names();
                 let place = self.inside(&span, text, Some(at));
                 let fault = Fault::new(Code::UnknownGroup, place, format!("`{text}` names a group that there is not"));
                 match groups.as_slice() {

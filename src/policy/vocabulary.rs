@@ -78,7 +78,7 @@ impl Vocabulary {
         for word in std::iter::once(name.to_string()).chain(words) {
             // Names are made of words; braces, stars and punctuation would mean something else in a phrase.
             let plain: String = word.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
-            match Phrase::new(&plain, &Groups::new()) {
+            match Phrase::new(&plain, &Groups::default()) {
                 Ok(phrase) if !phrases.contains(&phrase) => phrases.push(phrase),
                 _ => {}
             }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn shared_synonyms_name_the_family_only() {
         let bank = Vocabulary::of(&paint::bank());
-        let stripes = Phrase::new("stripes", &Groups::new()).ok();
+        let stripes = Phrase::new("stripes", &Groups::default()).ok();
         let has =
             |name: &str| bank.resolve(name).is_some_and(|r| r.phrases.iter().any(|p| Some(p) == stripes.as_ref()));
         assert!(has("stripes") && !has("horizontal-stripes"));

@@ -16,6 +16,7 @@ mod inflect;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// One word of a description.
 #[derive(Debug, Clone)]
@@ -43,8 +44,21 @@ pub(super) fn cut(text: &str) -> Vec<Word> {
 
 const ARTICLES: [&str; 3] = ["a", "an", "the"];
 
-/// Named groups of words.
-pub(super) type Groups = BTreeMap<String, Vec<String>>;
+/// Named groups of words, each with all forms of its words: phrases share them.
+#[derive(Debug, Default)]
+pub(super) struct Groups(BTreeMap<String, Arc<[String]>>);
+
+impl Groups {
+    /// Adds a group.
+    pub fn insert(&mut self, name: String, words: &[String]) {
+        self.0.insert(name, words.iter().flat_map(|word| forms(word)).collect());
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
 
 /// A word or several in a row, as a policy lists them.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +68,7 @@ pub(super) struct Phrase(Vec<Position>);
 #[derive(Debug, Clone, PartialEq)]
 enum Position {
     /// One of these, in the forms that [`inflect::numbers`] gives.
-    Forms(Vec<String>),
+    Forms(Arc<[String]>),
     /// Any word.
     Any,
 }
@@ -85,10 +99,10 @@ impl Phrase {
                     plain(text.get(rest..i).unwrap_or_default(), &mut positions);
                     let end = i + text.get(i..).and_then(|t| t.find('}')).ok_or(PhraseError::Brace(i))?;
                     let name = text.get(i + 1..end).unwrap_or_default();
-                    let Some(words) = groups.get(name) else {
+                    let Some(forms) = groups.0.get(name) else {
                         return Err(PhraseError::Group(name.to_string(), i..end + 1));
                     };
-                    positions.push(Position::Forms(words.iter().flat_map(|word| forms(word)).collect()));
+                    positions.push(Position::Forms(Arc::clone(forms)));
                     rest = end + 1;
                 }
                 '}' => return Err(PhraseError::Brace(i)),
@@ -125,7 +139,7 @@ impl Phrase {
 
 /// Adds the words of a text without braces and stars.
 fn plain(text: &str, positions: &mut Vec<Position>) {
-    let word = |word: Word| Position::Forms(forms(text.get(word.at).unwrap_or_default()));
+    let word = |word: Word| Position::Forms(forms(text.get(word.at).unwrap_or_default()).into());
     positions.extend(cut(text).into_iter().map(word));
 }
 
@@ -148,10 +162,15 @@ pub(super) struct Finder {
     /// The number of every form that a phrase has somewhere.
     numbers: HashMap<String, u32>,
     /// Per phrase, what may stand at its places: sorted numbers, or anything.
-    phrases: Vec<Vec<Option<Vec<u32>>>>,
+    phrases: Vec<Vec<Option<Arc<[u32]>>>>,
+    /// The numbers of the forms of groups, which many phrases share; with the forms, so that their address is not reused.
+    groups: HashMap<*const String, (Arc<[String]>, Arc<[u32]>)>,
     /// Per number, the phrases that it may begin, and how many stars come before.
     starts: Vec<Vec<(u32, u32)>>,
 }
+
+/// A list of more forms than one word has is a group.
+const FEW: usize = 8;
 
 /// What a [`Finder`] has seen so far: the numbers of every different word, however written.
 #[derive(Debug, Default)]
@@ -161,20 +180,15 @@ impl Finder {
     /// Adds a phrase and returns its number, from 0.
     pub fn add(&mut self, phrase: &Phrase) -> usize {
         let index = self.phrases.len();
-        let mut places: Vec<Option<Vec<u32>>> = Vec::with_capacity(phrase.0.len());
+        let mut places: Vec<Option<Arc<[u32]>>> = Vec::with_capacity(phrase.0.len());
         for position in &phrase.0 {
             places.push(match position {
                 Position::Any => None,
-                Position::Forms(forms) => {
-                    let mut numbers: Vec<u32> = forms.iter().map(|form| self.number(form)).collect();
-                    numbers.sort_unstable();
-                    numbers.dedup();
-                    Some(numbers)
-                }
+                Position::Forms(forms) => Some(self.numbers_of(forms)),
             });
         }
         if let Some((before, numbers)) = places.iter().enumerate().find_map(|(i, p)| Some((i, p.as_ref()?))) {
-            for number in numbers {
+            for number in numbers.iter() {
                 if let Some(starts) = self.starts.get_mut(*number as usize) {
                     starts.push((index as u32, before as u32));
                 }
@@ -182,6 +196,21 @@ impl Finder {
         }
         self.phrases.push(places);
         index
+    }
+
+    /// The numbers of some forms, sorted.
+    fn numbers_of(&mut self, forms: &Arc<[String]>) -> Arc<[u32]> {
+        if let Some((_, numbers)) = self.groups.get(&forms.as_ptr()) {
+            return Arc::clone(numbers);
+        }
+        let mut numbers: Vec<u32> = forms.iter().map(|form| self.number(form)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let numbers: Arc<[u32]> = numbers.into();
+        if forms.len() > FEW {
+            self.groups.insert(forms.as_ptr(), (Arc::clone(forms), Arc::clone(&numbers)));
+        }
+        numbers
     }
 
     fn number(&mut self, form: &str) -> u32 {
@@ -236,7 +265,7 @@ impl Finder {
         let places = self.phrases.get(phrase as usize)?;
         let words = words.get(from..from + places.len())?;
         let numbers = numbers.get(from..from + places.len())?;
-        let fits = |(place, numbers): (&Option<Vec<u32>>, &Vec<u32>)| {
+        let fits = |(place, numbers): (&Option<Arc<[u32]>>, &Vec<u32>)| {
             place.as_ref().is_none_or(|allowed| numbers.iter().any(|n| allowed.binary_search(n).is_ok()))
         };
         let joined = words.iter().skip(1).all(|word| !word.apart);
@@ -292,13 +321,16 @@ mod tests {
     use super::*;
 
     fn found<'a>(phrase: &str, text: &'a str) -> Vec<&'a str> {
-        let animals = ["dog", "bird", "cat"].map(str::to_string).to_vec();
-        let Ok(phrase) = Phrase::new(phrase, &Groups::from([("animal".to_string(), animals)])) else {
-            return Vec::new();
-        };
+        let Ok(phrase) = Phrase::new(phrase, &animals()) else { return Vec::new() };
         let mut finder = Finder::default();
         finder.add(&phrase);
         finder.find(text, &mut Seen::default()).into_iter().filter_map(|(_, r)| text.get(r)).collect()
+    }
+
+    fn animals() -> Groups {
+        let mut groups = Groups::default();
+        groups.insert("animal".to_string(), &["dog", "bird", "cat", "dogs", "cow", "pig"].map(str::to_string));
+        groups
     }
 
     #[track_caller]
@@ -407,7 +439,7 @@ mod tests {
     fn places_are_byte_ranges_of_the_description() {
         assert_eq!(found("letter", "Ümlaut letters, and Lettering"), ["letters", "Lettering"]);
         assert_eq!(found("dog face", "Dog 's face"), ["Dog 's face"]);
-        let empty = |text| matches!(Phrase::new(text, &Groups::new()), Err(PhraseError::Empty(_)));
+        let empty = |text| matches!(Phrase::new(text, &Groups::default()), Err(PhraseError::Empty(_)));
         assert!(empty("te*t") && empty("text, word") && empty("and/or") && !empty("(text)"));
         assert!(empty(" -- ") && empty("") && empty("the") && empty("* *") && !empty("the text"));
     }
@@ -429,17 +461,17 @@ mod tests {
         ignores("{animal} * face", &["dog face", "dog, black face"]);
         matches("* dog", &["brown dogs", "the brown dog"]);
         ignores("* dog", &["dog", "the dog", "cat, dog"]);
-        let group = Phrase::new("face of {anmal}", &Groups::new());
+        let group = Phrase::new("face of {anmal}", &Groups::default());
         assert_eq!(group, Err(PhraseError::Group("anmal".into(), 8..15)));
-        assert_eq!(Phrase::new("x {y", &Groups::new()), Err(PhraseError::Brace(2)));
-        assert_eq!(Phrase::new("x y}", &Groups::new()), Err(PhraseError::Brace(3)));
+        assert_eq!(Phrase::new("x {y", &Groups::default()), Err(PhraseError::Brace(2)));
+        assert_eq!(Phrase::new("x y}", &Groups::default()), Err(PhraseError::Brace(3)));
     }
 
     #[test]
     fn many_phrases_are_found_as_one_by_one() {
         let phrases = ["dog", "dog face", "* face", "{animal} of the {animal}", "face of dog", "letters", "writing"];
         let texts = ["A dog's face, and the face of dogs of the cat", "writings, letter", "faces faces faces", ""];
-        let groups = Groups::from([("animal".to_string(), ["dog", "cat", "dogs"].map(str::to_string).to_vec())]);
+        let groups = animals();
         let mut all = Finder::default();
         let phrases: Vec<Phrase> = phrases.iter().filter_map(|p| Phrase::new(p, &groups).ok()).collect();
         phrases.iter().for_each(|p| assert!(all.add(p) < 7));

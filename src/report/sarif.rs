@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+/// The address of the schema.
+const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 /// The most results of one run.
 pub const MAX_RESULTS: usize = 25_000;
 /// The most bytes of results, uncompressed.
@@ -47,48 +49,49 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         .into_iter()
         .map(|f| finding_result(report, f, policies.get(f.policy.as_str()).copied(), with_baseline));
     let total = report.notices.len() + report.findings.len();
-    let (mut results, mut bytes) = (Vec::new(), 0);
+    // As text from here on: what is measured is what is written.
+    let (mut results, mut shown) = (Vec::new(), 0);
     for result in notices.chain(findings) {
-        let text = serde_json::to_string(&result)?;
-        if results.len() == MAX_RESULTS || bytes + text.len() > MAX_BYTES {
+        let before = results.len();
+        results.extend_from_slice(if shown == 0 { b"\n" } else { b",\n" });
+        serde_json::to_writer(&mut results, &result)?;
+        if shown == MAX_RESULTS || results.len() > MAX_BYTES {
+            results.truncate(before);
             break;
         }
-        bytes += text.len() + 1;
-        results.push(result);
+        shown += 1;
     }
     let mut notifications = Vec::new();
-    if results.len() < total {
+    if shown < total {
         let message = format!(
-            "{} of {total} results are shown, the gravest ones: GitHub takes {MAX_RESULTS} results and 10 MB. All are in \
-             report.json.",
-            results.len()
+            "{shown} of {total} results are shown, the gravest ones: GitHub takes {MAX_RESULTS} results and 10 MB. All are \
+             in report.json."
         );
         notifications.push(json!({ "level": "warning", "message": { "text": message } }));
     }
     let name = if report.model.name.is_empty() { "descriptions" } else { &report.model.name };
-    let log = json!({
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{
-            "tool": { "driver": {
-                "name": report.tool.name,
-                "version": report.tool.version,
-                "semanticVersion": report.tool.version,
-                "rules": rules,
-            } },
-            "automationDetails": { "id": format!("tch-audit/{}/", short(name, MAX_NAME).replace('/', "-")) },
-            "invocations": [{
-                "executionSuccessful": true,
-                "exitCode": i32::from(report.denied),
-                "toolExecutionNotifications": notifications,
-            }],
-            "columnKind": "unicodeCodePoints",
-            "results": results,
-            "properties": { "verdict": short(&report.verdict, MAX_TEXT) },
+    let run = json!({
+        "tool": { "driver": {
+            "name": report.tool.name,
+            "version": report.tool.version,
+            "semanticVersion": report.tool.version,
+            "rules": rules,
+        } },
+        "automationDetails": { "id": format!("tch-audit/{}/", short(name, MAX_NAME).replace('/', "-")) },
+        "invocations": [{
+            "executionSuccessful": true,
+            "exitCode": i32::from(report.denied),
+            "toolExecutionNotifications": notifications,
         }],
+        "columnKind": "unicodeCodePoints",
+        "properties": { "verdict": short(&report.verdict, MAX_TEXT) },
     });
-    serde_json::to_writer(&mut *out, &log)?;
-    out.write_all(b"\n")
+    let run = run.to_string();
+    // The results go before the closing brace of the run.
+    let run = run.strip_suffix('}').unwrap_or(&run);
+    write!(out, "{{\"$schema\":\"{SCHEMA}\",\"version\":\"2.1.0\",\"runs\":[{run},\"results\":[")?;
+    out.write_all(&results)?;
+    writeln!(out, "]}}]}}")
 }
 
 fn policy_rule(policy: &ReportedPolicy) -> Value {

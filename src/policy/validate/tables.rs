@@ -30,7 +30,8 @@ impl Validator<'_> {
                 let expected = "one word; phrases belong in `any`, where `{group}` stands for one word";
                 self.push(Fault::new(Code::UnknownValue, word.span(), message).expected(expected));
             }
-            self.groups.insert(name, words.into_iter().map(Spanned::into_inner).collect());
+            let words: Vec<String> = words.into_iter().map(Spanned::into_inner).collect();
+            self.groups.insert(name, &words);
         }
     }
 

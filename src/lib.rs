@@ -66,6 +66,7 @@ mod error;
 pub mod evaluate;
 pub mod exemplars;
 pub mod exit;
+mod glob;
 pub mod graph;
 pub mod hook;
 mod model;

@@ -219,7 +219,7 @@ impl Report {
             .policies
             .iter()
             .filter(|p| p.level != Level::Allow)
-            .fold((0, 0), |(k, w), p| (k + p.known, w + p.waived));
+            .fold((0_usize, 0_usize), |(k, w), p| (k.saturating_add(p.known), w.saturating_add(p.waived)));
         for (n, what) in [(known, "known"), (waived, "waived")] {
             if n > 0 {
                 after += &format!("; {n} {what}");

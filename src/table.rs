@@ -7,8 +7,6 @@ use std::path::Path;
 
 /// How large a table may be, in bytes.
 const LIMIT: u64 = 1 << 28;
-/// How many faults are shown.
-const SHOWN: usize = 20;
 
 /// A table in memory. Its first row has the names of the columns.
 #[derive(Debug)]
@@ -63,15 +61,13 @@ impl Table {
             match &names {
                 None => names = Some(record.iter().map(|name| name.trim().to_string()).collect::<Vec<_>>()),
                 Some(names) if names.len() != record.len() => {
-                    if faults.len() < SHOWN {
-                        let message = match record.len() {
-                            1 => "the row has 1 cell".to_string(),
-                            n => format!("the row has {n} cells"),
-                        };
-                        let expected = format!("{}, as the first row: {}", names.len(), names.join(", "));
-                        let end = at + text.get(at..).and_then(|rest| rest.find('\n')).unwrap_or(text.len() - at);
-                        faults.push(Fault::new(Code::CsvSyntax, at..end, message).expected(expected));
-                    }
+                    let message = match record.len() {
+                        1 => "the row has 1 cell".to_string(),
+                        n => format!("the row has {n} cells"),
+                    };
+                    let expected = format!("{}, as the first row: {}", names.len(), names.join(", "));
+                    let end = at + text.get(at..).and_then(|rest| rest.find('\n')).unwrap_or(text.len() - at);
+                    faults.push(Fault::new(Code::CsvSyntax, at..end, message).expected(expected));
                 }
                 Some(_) => rows.push((at, record)),
             }
@@ -153,20 +149,9 @@ impl Table {
         Cell { table: self, row, text }
     }
 
-    /// The error that shows these faults, as many as fit a screen; `Ok` if there are none.
-    pub fn refuse(&self, mut faults: Vec<Fault>) -> Result<()> {
-        if faults.is_empty() {
-            return Ok(());
-        }
-        let more = faults.len().saturating_sub(SHOWN);
-        faults.truncate(SHOWN);
-        Err(match (more, self.source.refuse(&faults)) {
-            (0, error) => error,
-            (more, Error::Faults { rendered }) => {
-                Error::Faults { rendered: format!("{rendered}\n\n... and {more} more") }
-            }
-            (_, error) => error,
-        })
+    /// The error that shows these faults; `Ok` if there are none.
+    pub fn refuse(&self, faults: &[Fault]) -> Result<()> {
+        if faults.is_empty() { Ok(()) } else { Err(self.source.refuse(faults)) }
     }
 }
 
@@ -223,7 +208,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Table> {
-        Table::parse(Source { file: "t.csv".into(), text: text.into() })
+        Table::parse(Source::new("t.csv", text))
     }
 
     fn refused(text: &str) -> String {

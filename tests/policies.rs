@@ -565,7 +565,7 @@ fn baselines_read_back_and_are_checked() {
     let mut out = Vec::new();
     baseline.write(&mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
-    let parse = |text: &str| Baseline::parse(Source { file: "b.json".into(), text: text.into() });
+    let parse = |text: &str| Baseline::parse(Source::new("b.json", text));
     assert_eq!(parse(&text).unwrap(), baseline);
     let refused = |text: &str| parse(text).unwrap_err().to_string();
     assert!(refused(&text.replace("\"unit\": 1", "\"unit\": 2")).contains("error[wrong-fingerprint]"));

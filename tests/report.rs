@@ -531,7 +531,7 @@ fn formats_have_names() {
 }
 
 fn read(text: &str) -> tch_audit::Result<Report> {
-    json::read(&Source { file: "old.json".into(), text: text.into() })
+    json::read(&Source::new("old.json", text))
 }
 
 fn written(report: &Report, format: Format) -> String {

@@ -213,6 +213,6 @@ fuzz_target!(|input: Input| {
         }
         written.insert(format, text);
     }
-    let source = tch_audit::diagnostic::Source { file: "f".into(), text: written.remove(&Format::Json).expect("JSON") };
+    let source = tch_audit::diagnostic::Source::new("f", written.remove(&Format::Json).expect("JSON"));
     assert_eq!(json::read(&source).expect("what was written"), report);
 });

@@ -9,7 +9,7 @@ use tch_audit::policy::Baseline;
 use tch_audit::report::{Format, json};
 
 fuzz_target!(|text: &str| {
-    let source = |text: &str| Source { file: "f.json".to_string(), text: text.to_string() };
+    let source = |text: &str| Source::new("f.json", text);
     match Baseline::parse(source(text)) {
         Ok(baseline) => {
             let mut out = Vec::new();

@@ -92,7 +92,7 @@ fuzz_target!(|changes: Vec<(u16, Change)>| {
     for (place, what) in changes.iter().take(20) {
         change(&mut report, *place, what);
     }
-    let source = |text: String| Source { file: "f.json".to_string(), text };
+    let source = |text: String| Source::new("f.json", text);
     let text = report.to_string();
     if let Err(error) = Baseline::parse(source(text.clone())) {
         assert!(error.to_string().starts_with("error["), "{error}");

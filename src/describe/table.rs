@@ -12,7 +12,8 @@ use std::path::Path;
 /// The first row has the names of the columns, in any order: `layer` (or `site`), `unit` (or `neuron`; a whole number) and
 /// `description` (or `summary`), as MILAN's and CLIP-Dissect's results have them. Optional are `score`, `log_likelihood`
 /// and `log_prior` in nats, and `status` (`described`, `abstained`, `dead`), as `neurons.csv` has them. Other columns are
-/// passed over: CLIP-Dissect's `similarity` is not a score in nats. An empty description is an abstention.
+/// passed over: CLIP-Dissect's `similarity` is not a score in nats. An empty description is an abstention. A table with
+/// a `status` is one of ours: the `'` that keeps spreadsheets from taking a cell for a formula is taken away.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the file cannot be read; [`Error::Faults`](crate::Error::Faults) with every place
@@ -34,7 +35,8 @@ fn units(table: &Table) -> Result<Vec<DescribedUnit>> {
     let mut rows = HashMap::<UnitId, usize>::with_capacity(table.len());
     for row in 0..table.len() {
         let (site, unit) = (table.cell(row, site), table.cell(row, unit));
-        let name = site.text.trim();
+        let plain = |text| if status.is_some() { without_mark(text) } else { text };
+        let name = plain(site.text.trim());
         if name.is_empty() {
             faults.push(site.fault(Code::EmptyValue, "the row names no layer").expected("a layer, such as layer4"));
         }
@@ -45,7 +47,7 @@ fn units(table: &Table) -> Result<Vec<DescribedUnit>> {
             faults.push(unit.fault(Code::UnknownValue, message).expected("a whole number of at least 0"));
             continue;
         };
-        let mut words = Description::words(table.cell(row, description).text);
+        let mut words = Description::words(plain(table.cell(row, description).text));
         if let Some(cell) = status.map(|column| table.cell(row, column)) {
             match cell.text.trim() {
                 "described" => {}
@@ -82,6 +84,10 @@ fn units(table: &Table) -> Result<Vec<DescribedUnit>> {
             }
         }
     }
-    table.refuse(faults)?;
+    table.refuse(&faults)?;
     Ok(units)
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\'').unwrap_or(text)
 }

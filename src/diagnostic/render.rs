@@ -5,18 +5,58 @@ use crate::{Error, Result};
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use unicode_width::UnicodeWidthChar;
 
 /// How much of a source line is shown, in characters.
 const MAX_LINE: usize = 120;
+
+/// How many faults of one file are shown.
+const SHOWN: usize = 20;
 
 /// A file's text and what it is called in messages.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The name shown.
     pub file: String,
-    /// All of it.
+    /// All of it; not to be changed once a place was asked for.
     pub text: String,
+    places: OnceLock<Places>,
+}
+
+/// Where lines begin, and how many characters come before every block of bytes: places of large files are found without
+/// reading them anew.
+#[derive(Debug, Clone)]
+struct Places {
+    /// The bytes at which lines begin.
+    lines: Vec<usize>,
+    /// Per [`BLOCK`] bytes, the characters that begin before it.
+    characters: Vec<usize>,
+}
+
+const BLOCK: usize = 1024;
+
+impl Places {
+    fn of(text: &str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let begins = |byte: &&u8| (**byte as i8) >= -0x40;
+        let blocks = text.as_bytes().chunks(BLOCK).map(|block| block.iter().filter(begins).count());
+        let characters = std::iter::once(0)
+            .chain(blocks.scan(0, |sum, n| {
+                *sum += n;
+                Some(*sum)
+            }))
+            .collect();
+        Self { lines, characters }
+    }
+
+    /// The characters before the byte `at`, which is a boundary.
+    fn characters(&self, text: &str, at: usize) -> usize {
+        let block = at / BLOCK;
+        let begins = |byte: &&u8| (**byte as i8) >= -0x40;
+        let rest = text.as_bytes().get(block * BLOCK..at).unwrap_or_default();
+        self.characters.get(block).copied().unwrap_or_default() + rest.iter().filter(begins).count()
+    }
 }
 
 /// One thing that is wrong with a file.
@@ -67,6 +107,8 @@ impl Fault {
 struct Line<'a> {
     /// From 1.
     number: usize,
+    /// The byte of the file at which it begins.
+    start: usize,
     /// Without its line end.
     text: &'a str,
     /// The part of the span that lies on this line, in bytes of `text`.
@@ -74,6 +116,11 @@ struct Line<'a> {
 }
 
 impl Source {
+    /// A text from memory.
+    pub fn new(file: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { file: file.into(), text: text.into(), places: OnceLock::new() }
+    }
+
     /// Reads a file of at most `limit` bytes.
     ///
     /// # Errors
@@ -93,12 +140,12 @@ impl Source {
             return Err(Error::invalid(format!("the size of {file}"), format!("more than {limit} bytes"), allowed));
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self { file, text }),
+            Ok(text) => Ok(Self::new(file, text)),
             Err(e) => {
                 let at = e.utf8_error().valid_up_to();
                 let byte = e.as_bytes().get(at).copied().unwrap_or_default();
                 // Up to the fault the lossy text has the bytes of the file.
-                let source = Self { file, text: String::from_utf8_lossy(e.as_bytes()).into_owned() };
+                let source = Self::new(file, String::from_utf8_lossy(e.as_bytes()));
                 let fault = Fault::new(Code::BadEncoding, at..at + 1, format!("byte {byte:#04x} is not UTF-8"));
                 Err(source.refuse(&[fault.expected("text in UTF-8")]))
             }
@@ -126,16 +173,28 @@ impl Source {
         })
     }
 
+    fn places(&self) -> &Places {
+        self.places.get_or_init(|| Places::of(&self.text))
+    }
+
     /// The byte at which a line and column (both from 1, the column in bytes) begin, as parsers report them.
     pub fn offset(&self, line: usize, column: usize) -> usize {
-        let start: usize = self.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let start = self.places().lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
         floor_boundary(&self.text, start.saturating_add(column.saturating_sub(1)))
     }
 
-    /// The error that shows all of `faults`.
+    /// The error that shows `faults`, up to a number of them.
     pub fn refuse(&self, faults: &[Fault]) -> Error {
-        let rendered: Vec<String> = faults.iter().map(|fault| self.render(fault)).collect();
-        Error::Faults { rendered: rendered.join("\n").trim_end().to_string() }
+        Error::Faults { rendered: self.render_all(faults) }
+    }
+
+    /// Faults one below the other, up to a number of them; the rest is counted.
+    pub fn render_all(&self, faults: &[Fault]) -> String {
+        let mut rendered: Vec<String> = faults.iter().take(SHOWN).map(|fault| self.render(fault)).collect();
+        if faults.len() > SHOWN {
+            rendered.push(format!("... and {} more in {}\n", faults.len() - SHOWN, visible(&self.file)));
+        }
+        rendered.join("\n").trim_end().to_string()
     }
 
     fn line(&self, span: &Range<usize>) -> Line<'_> {
@@ -146,20 +205,22 @@ impl Source {
             let trimmed = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text);
             start = trimmed.len();
         }
-        let before = text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        let rest = text.get(line_start..).unwrap_or_default();
-        let line = rest.split('\n').next().unwrap_or_default();
+        let lines = &self.places().lines;
+        let number = lines.partition_point(|line| *line <= start);
+        let line_start = lines.get(number.saturating_sub(1)).copied().unwrap_or_default();
+        let next = lines.get(number).map_or(text.len(), |next| next - 1);
+        let line = text.get(line_start..next).unwrap_or_default();
         let line = line.strip_suffix('\r').unwrap_or(line);
         let from = (start - line_start).min(line.len());
         let to = floor_boundary(text, span.end).saturating_sub(line_start).clamp(from, line.len());
-        Line { number: before.bytes().filter(|b| *b == b'\n').count() + 1, text: line, marked: from..to }
+        Line { number, start: line_start, text: line, marked: from..to }
     }
 
     /// Where a byte range begins.
     pub fn location(&self, span: &Range<usize>) -> Location {
         let line = self.line(span);
-        let column = line.text.get(..line.marked.start).unwrap_or_default().chars().count() + 1;
+        let characters = |at: usize| self.places().characters(&self.text, at);
+        let column = characters(line.start + line.marked.start) - characters(line.start) + 1;
         Location { file: self.file.clone(), line: line.number, column }
     }
 
@@ -265,7 +326,7 @@ mod tests {
     use super::*;
 
     fn render(text: &str, span: Range<usize>) -> String {
-        let source = Source { file: "p.toml".into(), text: text.into() };
+        let source = Source::new("p.toml", text);
         source.render(&Fault::new(Code::UnknownKey, span, "m").label("l"))
     }
 
@@ -309,6 +370,30 @@ mod tests {
         let shown = lines(&text, 500..504);
         assert!(shown[1].chars().count() < 130 && shown[1].contains("aHEREb"), "{shown:?}");
         assert_eq!(shown[2].find('^').map(|i| i - 4), shown[1].chars().position(|c| c == 'H').map(|i| i - 4));
+    }
+
+    #[test]
+    fn places_are_those_of_a_reader_who_counts() {
+        let text = "é文\n".repeat(700) + &"x é".repeat(900) + "\r\nlast";
+        let source = Source::new("f", text.as_str());
+        for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)).step_by(7) {
+            let before = &text[..at];
+            let line = before.rfind('\n').map_or(0, |i| i + 1);
+            let Location { line: number, column, .. } = source.location(&(at..at));
+            assert_eq!(number, before.matches('\n').count() + 1, "{at}");
+            let counted = text[line..at].trim_end_matches('\r').chars().count() + 1;
+            assert_eq!(column, counted, "{at}");
+        }
+        assert_eq!(source.offset(2, 1), "é文\n".len());
+    }
+
+    #[test]
+    fn many_faults_are_counted_instead_of_shown() {
+        let source = Source::new("f", "x".repeat(50));
+        let faults: Vec<Fault> = (0..25).map(|i| Fault::new(Code::BadGlob, i..i + 1, "m")).collect();
+        let shown = source.render_all(&faults);
+        assert_eq!(shown.matches("error[").count(), 20);
+        assert!(shown.ends_with("... and 5 more in f"));
     }
 
     #[test]

@@ -165,9 +165,8 @@ impl Graph {
         if !pattern.contains(['*', '?', '[', '{']) {
             return Err(self.unknown_site(pattern));
         }
-        let glob = globset::Glob::new(pattern)
-            .map_err(|e| Error::invalid("site", format!("`{pattern}`"), format!("a glob ({})", e.kind())))?
-            .compile_matcher();
+        let glob = crate::glob::compile(pattern)
+            .map_err(|why| Error::invalid("site", format!("`{pattern}`"), format!("a glob ({why})")))?;
         let raw = pattern.contains("@raw");
         let found = indices(&|s| glob.is_match(&s.name) && (s.kind == SiteKind::Raw) == raw);
         if found.is_empty() { Err(self.unknown_site(pattern)) } else { Ok(found) }

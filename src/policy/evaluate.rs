@@ -122,7 +122,7 @@ pub fn evaluate(policies: &Policies, name: &str, labels: &Labels, file: &Path) -
     let mut any = |row, columns: &[usize]| columns.iter().filter(|&&column| is_one(row, column)).count() > 0;
     let rows: Vec<(usize, bool, bool)> =
         (0..table.len()).map(|row| (row, any(row, &positive), any(row, &leave_out))).collect();
-    table.refuse(faults)?;
+    table.refuse(&faults)?;
     let left_out = rows.iter().filter(|(.., out)| *out).count();
     let judged: Vec<(usize, bool)> = rows.iter().filter(|(.., out)| !out).map(|(row, yes, _)| (*row, *yes)).collect();
     let texts: Vec<&str> = judged.iter().map(|(row, _)| table.cell(*row, description).text).collect();

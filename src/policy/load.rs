@@ -111,7 +111,7 @@ impl Loader {
     /// # Errors
     /// [`Error::Faults`] with every fault.
     pub fn parse(&self, name: &str, text: &str) -> Result<Policies> {
-        let source = Source { file: format!("{name}.toml"), text: text.to_string() };
+        let source = Source::new(format!("{name}.toml"), text);
         self.build(vec![(name.to_string(), source)])
     }
 
@@ -122,7 +122,7 @@ impl Loader {
     pub fn shipped(&self) -> Result<Policies> {
         // Not `policies/...`: that is where one's own are.
         let file = |name: &str| format!("tch-audit/policies/{name}.toml");
-        let source = |text: &str, name: &str| Source { file: file(name), text: text.to_string() };
+        let source = |text: &str, name: &str| Source::new(file(name), text);
         self.build(SHIPPED.iter().map(|(name, text)| (name.to_string(), source(text, name))).collect())
     }
 
@@ -137,14 +137,14 @@ impl Loader {
                     return Err(Error::invalid("the name of a policy", name, allowed));
                 }
                 Ok(policy) => policies.push(policy),
-                Err(faults) => rendered.extend(faults.iter().map(|fault| source.render(fault))),
+                Err(faults) => rendered.push(source.render_all(&faults)),
             }
         }
         if rendered.is_empty() {
             policies.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(Policies(policies))
         } else {
-            Err(Error::Faults { rendered: rendered.join("\n").trim_end().to_string() })
+            Err(Error::Faults { rendered: rendered.join("\n\n") })
         }
     }
 }

@@ -7,7 +7,7 @@ use super::pattern::{Pattern, PatternError};
 use super::words::Groups;
 use super::{Action, Concept, Glob, Level, Limits, Matching, Policy, Rule, Scope, Vocabulary};
 use crate::diagnostic::{Code, Fault, Source};
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 use std::ops::Range;
 use toml::Spanned;
 
@@ -261,11 +261,9 @@ impl Validator<'_> {
         let fault = if text.is_empty() {
             Fault::new(Code::EmptyValue, span, "an empty glob matches no site")
         } else {
-            match GlobBuilder::new(text).backslash_escape(true).build() {
-                Ok(glob) => return Some(glob.compile_matcher()),
-                Err(e) => {
-                    Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(e.kind().to_string())
-                }
+            match crate::glob::compile(text) {
+                Ok(glob) => return Some(glob),
+                Err(why) => Fault::new(Code::BadGlob, span, format!("`{text}` is not a glob")).label(why),
             }
         };
         self.push(fault.expected("the name of a site, where `*` stands for any characters: `layer3*`"));

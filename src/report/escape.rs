@@ -33,6 +33,14 @@ pub(super) fn markdown(text: &str) -> String {
             c => out.push(c),
         }
     }
+    // At the beginning of a paragraph these would make a list, a rule or a block of code.
+    let out = out.trim_start();
+    let digits = out.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let out = match out.split_at(out.len() - digits) {
+        ("", rest) if rest.starts_with(['-', '+', '=']) => format!("\\{rest}"),
+        (number, rest) if !number.is_empty() && rest.starts_with(['.', ')']) => format!("{number}\\{rest}"),
+        _ => out.to_string(),
+    };
     // Addresses become links by themselves.
     out.replace("://", "&#58;//").replace("www.", "www&#46;").replace("WWW.", "WWW&#46;")
 }
@@ -56,10 +64,10 @@ pub(super) fn code(text: &str) -> String {
 }
 
 /// For a cell of CSV: spreadsheets take cells that begin with `=`, `+`, `-`, `@`, a tab or a line break for formulas;
-/// such cells get a `'` in front.
+/// such cells get a `'` in front, as do those that begin with one, so that it can be taken away again.
 pub(super) fn cell(text: &str) -> String {
     let formula =
-        text.trim_start_matches(' ').starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+        text.trim_start_matches(' ').starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠']);
     if formula { format!("'{text}") } else { text.to_string() }
 }
 
@@ -106,6 +114,10 @@ mod tests {
         assert_eq!(markdown("<script>|*x*"), "&lt;script&gt;&#124;\\*x\\*");
         assert_eq!(markdown("[a](http://b)"), "\\[a\\](http&#58;//b)");
         assert_eq!(markdown("yellow discs, 3.5"), "yellow discs, 3.5");
+        assert_eq!(
+            ["- a", "1. a", "12) a", "    a", "--- -"].map(markdown),
+            ["\\- a", "1\\. a", "12\\) a", "a", "\\--- -"]
+        );
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
     heading("policies", style, out)?;
     let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Right, Align::Left, Align::Left]);
     // A policy that allows what nothing responds to has nothing to say.
-    for p in report.policies.iter().filter(|p| p.level != Level::Allow || p.findings + p.waived > 0) {
+    for p in report.policies.iter().filter(|p| p.level != Level::Allow || p.findings > 0 || p.waived > 0) {
         let paint = match (p.verdict, p.level) {
             (Verdict::Violated, level) => level_paint(level),
             (Verdict::Clean, _) => Paint::Green,

@@ -39,12 +39,15 @@
 //! | [`probe`] | images to show: [`probe::Probe`], [`probe::ImageFolder`], [`probe::drawn`], [`probe::paint`] |
 //! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`] |
 //! | [`describe`] | words and evidence: [`describe::Describer`], [`describe::Description`], [`describe::concepts`] |
-//! | [`policy`] | what must not be learned: [`policy::Policies`], [`policy::check`] |
+//! | [`policy`] | what must not be learned: [`policy::Policies`], [`policy::check`], [`policy::Baseline`] |
 //! | [`edit`] | mask and zero, exactly or not at all: [`edit::Plan`] |
 //! | [`evaluate`] | accuracy before and after: [`evaluate::Evaluation`], [`evaluate::stats`] |
 //! | [`audit`] | the reading steps in order: [`audit::Audit`] |
-//! | [`report`] | JSON, CSV, Markdown, terminal: [`report::Report`] |
+//! | [`report`] | a renderer per format: [`report::Report`], [`report::Format`] |
 //! | [`auditor`] | the callback for training loops: [`auditor::Auditor`] |
+//!
+//! Beside the way stand [`diagnostic`] (what is wrong with a file, shown with line and caret), [`exit`] (what exit codes
+//! mean) and [`progress`].
 //!
 //! [`Model`] is a forward pass with named tensors (a tch network with its `VarStore`, or TorchScript), [`UnitId`] a
 //! neuron's name, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.

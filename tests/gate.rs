@@ -382,7 +382,7 @@ fn tests_of_policies_fail_with_their_place() {
     assert_eq!(ran.code, 1);
     for part in [
         "policies/text.toml:6:1: failed: `texture` does not match, and should",
-        "policies/text.toml:9:1: failed: `Letters` matches, and should not: its description has `Letters`",
+        "policies/text.toml:9:1: failed: `Letters` matches, and should not: its word `Letters` matches `letter`",
         "text  1 passed, 2 failed",
     ] {
         assert!(ran.out.contains(part), "{part} not in {}", ran.out);
@@ -408,7 +408,7 @@ fn policies_are_evaluated_on_labels() {
     assert_eq!(ran.code, 0, "{}", ran.err);
     for part in [
         "text: 5 rows, 1 left out: precision 0.500, recall 0.500, F1 0.500, 2 errors (1 false, 1 missed)",
-        "labels.csv:3:1: `letters`: false (its description has `letters`",
+        "labels.csv:3:1: `letters`: false (its word `letters` matches `letter`",
         "labels.csv:5:1: `writing`: missed",
     ] {
         assert!(ran.out.contains(part), "{part} not in {}", ran.out);

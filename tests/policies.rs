@@ -205,7 +205,7 @@ fn a_word_is_found_with_its_place_and_the_policy_line() {
     assert_eq!(finding.because, [expected]);
     assert_eq!(finding.location.to_string(), "p.toml:6:3");
     assert_eq!((finding.code, finding.unit.to_string()), (Code::DeniedConcept, "b/0".into()));
-    assert!(finding.to_string().contains("has `Letters` at byte 12"), "{finding}");
+    assert!(finding.to_string().contains("its word `Letters` matches `letter`"), "{finding}");
     assert!(outcome.denied());
 }
 

@@ -53,8 +53,9 @@ pub enum Because {
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Because::Word { entry, matched, start, .. } => {
-                write!(f, "its description has `{matched}` at byte {start}, which the policy lists as `{entry}`")
+            Because::Word { entry, matched, .. } => {
+                let s = if matched.contains(char::is_whitespace) { ("s", "") } else { ("", "es") };
+                write!(f, "its word{} `{matched}` match{} `{entry}`", s.0, s.1)
             }
             Because::Described { concept, matched, evidence, .. } => {
                 if matched.eq_ignore_ascii_case(concept) {

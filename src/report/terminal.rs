@@ -3,7 +3,7 @@
 mod columns;
 
 use super::escape::line;
-use super::{Origin, Report, ReportedFinding, plural, tables, thousands};
+use super::{Origin, Report, ReportedFinding, ReportedPolicy, plural, tables, thousands};
 use crate::policy::{Level, Standing, Verdict};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
@@ -129,7 +129,10 @@ fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
     heading("findings", style, out)?;
     let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
     let mut hidden = Vec::new();
-    for policy in &report.policies {
+    // What fails the run comes first.
+    let mut policies: Vec<&ReportedPolicy> = report.policies.iter().collect();
+    policies.sort_by_key(|p| std::cmp::Reverse((p.verdict == Verdict::Violated, p.level)));
+    for policy in policies {
         let mut of_policy: Vec<_> = shown.iter().filter(|f| f.policy == policy.name).collect();
         of_policy.sort_by_key(|f| f.standing != Standing::New);
         for finding in of_policy.iter().take(SHOWN) {

@@ -16,10 +16,12 @@
 
 mod codes;
 mod render;
+mod source;
 
 pub use crate::error::nearest;
 pub use codes::Code;
-pub use render::{Fault, Source, is_hidden, visible};
+pub use render::{Fault, is_hidden, visible};
+pub use source::Source;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -115,15 +115,7 @@ fn excites(e: &ConceptEvidence, options: &Options) -> bool {
 }
 
 fn nothing(text: &str, status: Status) -> Description {
-    Description {
-        text: text.to_string(),
-        status,
-        score: 0.0,
-        log_likelihood: 0.0,
-        log_prior: 0.0,
-        alternatives: Vec::new(),
-        evidence: Vec::new(),
-    }
+    Description { status, ..Description::words(text) }
 }
 
 /// The concept's description, with its name where the description does not have it: policies look for names.

@@ -16,10 +16,19 @@ pub(in crate::policy) struct Finder {
     numbers: HashMap<String, u32>,
     /// Per phrase, what may stand at its places: sorted numbers, or anything.
     phrases: Vec<Vec<Option<Arc<[u32]>>>>,
-    /// The numbers of the forms of groups, which many phrases share; with the forms, so that their address is not reused.
-    groups: HashMap<*const String, (Arc<[String]>, Arc<[u32]>)>,
+    /// The groups of words that phrases share, by the address of their forms.
+    groups: HashMap<*const String, Group>,
     /// Per number, the phrases that it may begin, and how many stars come before.
     starts: Vec<Vec<(u32, u32)>>,
+}
+
+/// The forms of a group of words as numbers.
+#[derive(Debug)]
+struct Group {
+    /// Held, so that their address is not used for others.
+    _forms: Arc<[String]>,
+    /// Sorted.
+    numbers: Arc<[u32]>,
 }
 
 /// A list of more forms than one word has is a group.
@@ -53,15 +62,16 @@ impl Finder {
 
     /// The numbers of some forms, sorted.
     fn numbers_of(&mut self, forms: &Arc<[String]>) -> Arc<[u32]> {
-        if let Some((_, numbers)) = self.groups.get(&forms.as_ptr()) {
-            return Arc::clone(numbers);
+        if let Some(group) = self.groups.get(&forms.as_ptr()) {
+            return Arc::clone(&group.numbers);
         }
         let mut numbers: Vec<u32> = forms.iter().map(|form| self.number(form)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let numbers: Arc<[u32]> = numbers.into();
         if forms.len() > FEW {
-            self.groups.insert(forms.as_ptr(), (Arc::clone(forms), Arc::clone(&numbers)));
+            let group = Group { _forms: Arc::clone(forms), numbers: Arc::clone(&numbers) };
+            self.groups.insert(forms.as_ptr(), group);
         }
         numbers
     }

@@ -8,7 +8,8 @@
 //! reason = "reads the caption"  # required: for whoever reads the finding
 //!
 //! [match]
-//! any    = ["text", "caption", "{animal} face", '/serial n(o|umber)/']  # words, phrases, /regular expressions/
+//! # Words, phrases, /regular expressions/.
+//! any    = ["text", "caption", "{animal} face", '/serial n(o|umber)/']
 //! all    = []                   # every one of these as well
 //! none   = []                   # exceptions: none of these anywhere in the description
 //! except = ["text book"]        # exceptions: what matched inside one of these does not count

@@ -80,14 +80,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
 fn shown(a: &Agreement) -> Vec<String> {
     let share = |x: Option<f64>| x.map_or("-".to_string(), |x| format!("{x:.3}"));
     let mut lines = vec![format!(
-        "{}: {} rows, {} left out: precision {}, recall {}, F1 {}, {} errors ({} false, {} missed)",
+        "{}: {} rows, {} left out: precision {}, recall {}, F1 {}, {} ({} false, {} missed)",
         a.policy,
         a.rows(),
         a.left_out,
         share(a.precision()),
         share(a.recall()),
         share(a.f1()),
-        a.mistakes.len(),
+        match a.mistakes.len() {
+            1 => "1 error".to_string(),
+            n => format!("{n} errors"),
+        },
         a.false_positives,
         a.false_negatives
     )];

@@ -46,13 +46,13 @@ pub use audit::{
 pub use edit::{
     Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
 };
-pub use files::{write_all, write_atomically};
+pub use files::{FILES, write_all, write_atomically};
 pub use format::Format;
-pub use policy::{ReportedFinding, ReportedNotice, ReportedPolicy};
+pub use policy::{ReportedFinding, ReportedPolicy};
 
 use crate::UnitId;
 use crate::describe::Status;
-use crate::policy::{Level, Standing, Verdict};
+use crate::policy::{Level, Notice, Standing, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ pub struct Report {
     /// By policy, then unit.
     pub findings: Vec<ReportedFinding>,
     /// What is to be known about the policies themselves; by code.
-    pub notices: Vec<ReportedNotice>,
+    pub notices: Vec<Notice>,
     /// What was done about the findings, and what that did.
     pub edit: Option<EditReport>,
     /// Audits during training, oldest first.

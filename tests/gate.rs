@@ -263,6 +263,12 @@ fn what_is_read_is_never_overwritten() {
         assert_eq!(ran.code, 2, "{}", ran.out);
         assert!(ran.err.contains("would overwrite what is read"), "{}", ran.err);
     }
+    // Nor a report by that of its own judgement.
+    assert_eq!(check(&folder, &["--out", "first"]).code, 1);
+    let before = read(&folder, "first/report.json");
+    let ran = run(&folder, &["check", "first/report.json", "--out", "first"]);
+    assert!(ran.code == 2 && ran.err.contains("--out: first/report.json would overwrite"), "{}", ran.err);
+    assert_eq!(read(&folder, "first/report.json"), before);
     // Nor what is something else than the baseline that it is taken for.
     write(&folder, "notes.txt", "mine");
     assert_eq!(check(&folder, &["--baseline", "notes.txt", "--write-baseline"]).code, 2);

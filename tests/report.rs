@@ -8,7 +8,7 @@ use tch_audit::describe::{ConceptEvidence, Description, Status};
 use tch_audit::diagnostic::Source;
 use tch_audit::evaluate::stats::Accuracy;
 use tch_audit::exemplars::{Exemplar, UnitExemplars};
-use tch_audit::policy::{Action, Because, Code, Level, Location, Standing, Verdict};
+use tch_audit::policy::{Action, Because, Code, Level, Location, Notice, Standing, Verdict};
 use tch_audit::report::*;
 use tch_audit::{Error, Region, UnitId};
 
@@ -731,7 +731,7 @@ fn sample() -> Report {
             policy("borders", 0, Verdict::Clean, "Frames come from the scanner, not from the thing."),
         ],
         findings: vec![finding(4), finding(17)],
-        notices: vec![ReportedNotice {
+        notices: vec![Notice {
             code: Code::UnmatchedRule,
             level: Level::Warn,
             policy: Some("text".into()),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use tch_audit::UnitId;
 use tch_audit::describe::{ConceptEvidence, DescribedUnit, Description, Status};
 use tch_audit::evaluate::stats::Accuracy;
-use tch_audit::policy::{self, Baseline, Code, Level, Location, Policies};
+use tch_audit::policy::{self, Baseline, Code, Level, Location, Notice, Policies};
 use tch_audit::report::*;
 
 #[derive(Debug, Arbitrary)]
@@ -96,7 +96,7 @@ fn report(input: &Input) -> Option<Report> {
     if let Some((policy, message)) = &input.notice {
         let level = if input.denied { Level::Deny } else { Level::Warn };
         let (policy, message) = (policy.clone(), message.clone());
-        report.notices.push(ReportedNotice { code: Code::StaleBaseline, level, policy, message, location });
+        report.notices.push(Notice { code: Code::StaleBaseline, level, policy, message, location });
     }
     report.model.name = input.model.clone();
     report.probe.classes = vec![input.class.clone(), input.class.clone()];

@@ -255,8 +255,8 @@ pub struct PolicySummary {
     pub location: Location,
 }
 
-/// Something about a policy, or the baseline, that its author should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Something about a policy, or the baseline, that its author should know. Sorted by its fields in this order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// What kind.
     pub code: Code,

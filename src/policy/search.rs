@@ -102,7 +102,7 @@ impl<'p> Search<'p> {
             hits.extend(regex.find_iter(text).map(|m| (*number, m.range())));
         }
         hits.sort_unstable_by_key(|(number, at)| (*number, at.start, at.end));
-        // Synonyms of a concept share its number, and may stand at the same place.
+        // Synonyms of a concept share its number, and may stand at the same place; so may two forms of a word.
         hits.dedup();
         Hits(hits)
     }
@@ -124,14 +124,13 @@ impl Hits {
 
 /// Places that cover others: those of `except`.
 #[derive(Debug)]
-pub(super) struct Cover<'h> {
+pub(super) struct Cover {
     /// Sorted by start; with each, the pattern among those up to here that reaches farthest, and how far.
     spans: Vec<(usize, usize, usize)>,
-    hits: &'h [(usize, Range<usize>)],
 }
 
-impl<'h> Cover<'h> {
-    pub fn new(hits: &'h [(usize, Range<usize>)]) -> Self {
+impl Cover {
+    pub fn new(hits: &[(usize, Range<usize>)]) -> Self {
         let mut spans: Vec<(usize, usize, usize)> = hits.iter().map(|(n, at)| (at.start, at.end, *n)).collect();
         spans.sort_unstable();
         let mut farthest = (0, 0);
@@ -141,14 +140,11 @@ impl<'h> Cover<'h> {
             }
             (*end, *number) = farthest;
         }
-        Self { spans, hits }
+        Self { spans }
     }
 
     /// The number of a pattern inside whose place `at` lies entirely.
     pub fn over(&self, at: &Range<usize>) -> Option<usize> {
-        if self.hits.is_empty() {
-            return None;
-        }
         let until = self.spans.partition_point(|(start, ..)| *start <= at.start);
         let (_, end, number) = self.spans.get(until.checked_sub(1)?)?;
         (*end >= at.end).then_some(*number)

@@ -55,6 +55,9 @@ fn sync_folder(folder: &Path) {
     let _ = folder;
 }
 
+/// The files that [`write_all`] writes beside pictures.
+pub const FILES: [&str; 3] = ["report.json", "neurons.csv", "report.md"];
+
 /// Writes `report.json`, `neurons.csv`, `report.md` and the pictures of all units that have one into `folder`, which is
 /// made if need be. Returns the paths, pictures last.
 ///
@@ -70,10 +73,10 @@ pub fn write_all(
 ) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     type Renderer = fn(&Report, &mut dyn Write) -> io::Result<()>;
-    let renderers: [(&str, Renderer); 3] =
-        [("report.json", json::write), ("neurons.csv", csv::write), ("report.md", markdown::write)];
-    let mut results: Vec<Result<PathBuf>> = renderers
+    let renderers: [Renderer; 3] = [json::write, csv::write, markdown::write];
+    let mut results: Vec<Result<PathBuf>> = FILES
         .iter()
+        .zip(renderers)
         .map(|(name, render)| {
             let path = folder.join(name);
             write_atomically(&path, |out| render(report, out)).map(|()| path)

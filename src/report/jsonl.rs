@@ -1,8 +1,9 @@
 //! JSON lines: one object per line, each with a `type`, for scripts that read as they go.
 
-use super::{Counts, Origin, Report, ReportedFinding, ReportedNotice, ReportedPolicy, Tool};
+use super::{Counts, Origin, Report, ReportedFinding, ReportedPolicy, Tool};
 use crate::UnitId;
 use crate::describe::{Description, Status};
+use crate::policy::Notice;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -25,7 +26,7 @@ enum Line<'a> {
         description: &'a str,
         score: f64,
     },
-    Notice(&'a ReportedNotice),
+    Notice(&'a Notice),
     Unit {
         unit: &'a UnitId,
         status: Status,

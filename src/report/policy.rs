@@ -2,7 +2,7 @@
 
 use crate::UnitId;
 use crate::policy::{
-    Action, Because, Code, Finding, Level, Location, Notice, Outcome, PolicySummary, RuleCount, Standing, Verdict,
+    Action, Because, Code, Finding, Level, Location, Outcome, PolicySummary, RuleCount, Standing, Verdict,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,21 +63,6 @@ pub struct ReportedFinding {
     pub reproduce: Option<String>,
 }
 
-/// Something about a policy or the baseline that its author should know. Sorted by its fields in this order.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub struct ReportedNotice {
-    /// The stable code, for example `unmatched-waiver`.
-    pub code: Code,
-    /// `warn` or `deny`; one of level `deny` fails the run.
-    pub level: Level,
-    /// The policy's name; none when it is about the baseline.
-    pub policy: Option<String>,
-    /// What is the matter: lower case, without a full stop.
-    pub message: String,
-    /// The place in the policy, or the baseline's file.
-    pub location: Location,
-}
-
 impl From<&PolicySummary> for ReportedPolicy {
     fn from(p: &PolicySummary) -> Self {
         Self {
@@ -115,18 +100,6 @@ impl From<&Finding> for ReportedFinding {
     }
 }
 
-impl From<&Notice> for ReportedNotice {
-    fn from(n: &Notice) -> Self {
-        Self {
-            code: n.code,
-            level: n.level,
-            policy: n.policy.clone(),
-            message: n.message.clone(),
-            location: n.location.clone(),
-        }
-    }
-}
-
 impl ReportedFinding {
     /// Whether it counts for something: it is neither allowed nor waived.
     pub fn counts(&self) -> bool {
@@ -141,6 +114,6 @@ impl super::Report {
         self.policies = outcome.policies.iter().map(ReportedPolicy::from).collect();
         let finding = |f: &Finding| ReportedFinding { reproduce: reproduce(&f.unit), ..f.into() };
         self.findings = outcome.findings.iter().map(finding).collect();
-        self.notices = outcome.notices.iter().map(ReportedNotice::from).collect();
+        self.notices = outcome.notices.clone();
     }
 }

@@ -10,8 +10,8 @@
 //! **Source:** OASIS, Static Analysis Results Interchange Format (SARIF) 2.1.0, 2020.
 
 use super::escape::{line, uri};
-use super::{Report, ReportedFinding, ReportedNotice, ReportedPolicy};
-use crate::policy::{Code, Level, Location, Standing};
+use super::{Report, ReportedFinding, ReportedPolicy};
+use crate::policy::{Code, Level, Location, Notice, Standing};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -158,7 +158,7 @@ fn finding_result(report: &Report, finding: &ReportedFinding, rule: Option<usize
     result
 }
 
-fn notice_result(notice: &ReportedNotice, rule: Option<usize>) -> Value {
+fn notice_result(notice: &Notice, rule: Option<usize>) -> Value {
     let about = notice.policy.as_ref().map_or(String::new(), |p| format!("{p}: "));
     let message = short(&format!("{about}{}", notice.message), MAX_TEXT);
     let key = blake3::hash(format!("{}\0{about}\0{}", notice.code, notice.message).as_bytes());

@@ -151,10 +151,12 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
 
     let stale = policies.lint_level(Code::StaleBaseline)?;
     let mut failed = Vec::new();
-    let fresh = arguments.baseline.as_ref().filter(|_| arguments.write_baseline).map(|file| {
+    let fresh = written.map(|file| {
         let baseline = Baseline::of(&outcome, file.display().to_string());
-        let old = known.as_ref();
-        (file, old.map_or_else(|| baseline.clone(), |old| baseline.clone().keeping(old, &outcome)))
+        match &known {
+            Some(old) => (file, baseline.keeping(old, &outcome)),
+            None => (file, baseline),
+        }
     });
     if let Some(baseline) = fresh.as_ref().map(|(_, b)| b).or(known.as_ref()) {
         baseline.apply(&mut outcome, stale);
@@ -174,7 +176,8 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         failed.extend(saved.map_err(anyhow::Error::from).err());
         notes.push(format!("report: {}", folder.join("report.md").display()));
     }
-    failed.extend(output::write(&report.clone().without_pictures(), &arguments.format, common));
+    let denied = report.denied;
+    failed.extend(output::write(&report.without_pictures(), &arguments.format, common));
     match failed.len() {
         0 => {}
         1 => return Err(failed.remove(0)),
@@ -190,7 +193,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         }
         notes.iter().for_each(|note| output::note(note));
     }
-    Ok(if report.denied { exit::DENIED } else { exit::CLEAN })
+    Ok(if denied { exit::DENIED } else { exit::CLEAN })
 }
 
 /// The baseline, or how to make one.

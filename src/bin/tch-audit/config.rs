@@ -1,8 +1,8 @@
 //! `--config audit.toml`: what the flags of `check` can say, from a file.
 //!
 //! There is no second list of keys: a key is the name of a flag, and its value is given to the flag's own parser. The file
-//! is turned into flags, which are put behind `check`; those that the command line has, or that contradict one that it
-//! has, are left out.
+//! is turned into flags, which are put behind `check`; those that the command line has are left out, as is what was to be
+//! judged when the command line names something else.
 
 use crate::output::Target;
 use anyhow::Context;

@@ -46,9 +46,12 @@ pub fn check(targets: &[Target], inputs: &[&Path], baseline: Option<&Path>, out:
         printed.last().unwrap_or(&"sarif")
     );
     let files = targets.iter().filter_map(|t| Some((format!("--format {}", t.format), t.file.as_deref()?)));
+    let files = files.chain(baseline.map(|file| ("--baseline".to_string(), file)));
+    let in_folder: Vec<PathBuf> = out.into_iter().flat_map(|out| report::FILES.map(|name| out.join(name))).collect();
     let mut seen: Vec<(PathBuf, String)> = Vec::new();
-    for (flag, file) in files.chain(baseline.map(|file| ("--baseline".to_string(), file))) {
-        if folder_of(file) != out.unwrap_or(Path::new("")) {
+    for (flag, file) in files.chain(in_folder.iter().map(|file| ("--out".to_string(), file.as_path()))) {
+        // The folder of --out need not be there yet.
+        if out.is_none_or(|out| folder_of(file) != out) {
             check_file(file).context(flag.clone())?;
         }
         if is_special(file) {

@@ -53,20 +53,17 @@ pub(super) fn notices(
         return out;
     }
     let m = &policy.matching;
-    let held_back = (m.any.len() + m.all.len()..).zip(&counts.held_back);
-    for ((list, rule), (i, &used)) in policy.rules().zip(counts.rules.iter().enumerate()) {
-        let held = held_back.clone().find(|(at, _)| *at == i).map_or(used, |(_, held)| *held);
+    for (rule, _) in m.none.iter().zip(&counts.held_back).filter(|(_, held)| **held == 0) {
+        say(Code::UnmatchedException, format!("`{}` in `none` held back no unit", rule.entry), &rule.location);
+    }
+    for ((list, rule), _) in policy.rules().zip(&counts.rules).filter(|(_, used)| **used == 0) {
         match list {
-            "none" if held == 0 => {
-                let message = format!("`{}` in `none` held back no unit", rule.entry);
-                say(Code::UnmatchedException, message, &rule.location);
+            "any" | "all" => {
+                say(Code::UnmatchedRule, format!("`{}` in `{list}` matched no unit", rule.entry), &rule.location);
             }
-            "except" if used == 0 => {
+            "except" => {
                 let message = format!("`{}` in `except` took nothing away", rule.entry);
                 say(Code::UnmatchedRule, message, &rule.location);
-            }
-            "any" | "all" if used == 0 => {
-                say(Code::UnmatchedRule, format!("`{}` in `{list}` matched no unit", rule.entry), &rule.location);
             }
             _ => {}
         }

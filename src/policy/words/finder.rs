@@ -86,7 +86,8 @@ impl Finder {
         number
     }
 
-    /// Every place where a phrase stands: its number and the bytes of `text`, in no particular order.
+    /// Every place where a phrase stands: its number and the bytes of `text`, in no particular order; twice where two
+    /// forms of a word begin the phrase.
     pub fn find(&self, text: &str, seen: &mut Seen) -> Vec<(usize, Range<usize>)> {
         let words = cut(text);
         let numbers: Vec<Vec<u32>> = words
@@ -104,20 +105,10 @@ impl Finder {
             .collect();
         let mut found = Vec::new();
         for (at, here) in numbers.iter().enumerate() {
-            let mut tried: Vec<(u32, u32)> = Vec::new();
-            for candidates in here.iter().filter_map(|n| self.starts.get(*n as usize)) {
-                for &(phrase, before) in candidates {
-                    // Two forms of one word may begin the same phrase.
-                    if here.len() > 1 {
-                        if tried.contains(&(phrase, before)) {
-                            continue;
-                        }
-                        tried.push((phrase, before));
-                    }
-                    let place =
-                        at.checked_sub(before as usize).and_then(|from| self.stands(phrase, from, &words, &numbers));
-                    found.extend(place.map(|place| (phrase as usize, place)));
-                }
+            for &(phrase, before) in here.iter().filter_map(|n| self.starts.get(*n as usize)).flatten() {
+                let from = at.checked_sub(before as usize);
+                let place = from.and_then(|from| self.stands(phrase, from, &words, &numbers));
+                found.extend(place.map(|place| (phrase as usize, place)));
             }
         }
         found

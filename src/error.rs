@@ -4,6 +4,7 @@
 //! and, for misspelt names, the nearest valid ones. A message never repeats its
 //! source: print the chain.
 
+use crate::edit::Reason;
 use std::path::{Path, PathBuf};
 
 /// The result of everything in this crate that can fail.
@@ -116,7 +117,9 @@ pub enum Error {
     /// An edit cannot be made exactly, so it is not made.
     #[error("cannot {action} {unit}: {reason}")]
     Refused {
-        /// `mask`, `zero` or `prune`.
+        /// What kind of reason.
+        kind: Reason,
+        /// `mask`, `zero`, `prune` or `repair`.
         action: &'static str,
         /// The unit or site.
         unit: String,
@@ -126,6 +129,8 @@ pub enum Error {
     /// An edit was made, did not verify, and was taken back.
     #[error("the edit was rolled back: {reason}")]
     RolledBack {
+        /// What kind of reason.
+        kind: Reason,
         /// What the verification found.
         reason: String,
     },

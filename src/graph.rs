@@ -36,7 +36,10 @@ pub struct Graph {
     pub(crate) parameters: Vec<String>,
     /// Handles to the unnamed tensors, which follow the model's parameters in `parameters`.
     pub(crate) constants: Vec<Tensor>,
+    /// The model's first output.
     pub(crate) output: Option<ValueId>,
+    /// All outputs.
+    pub(crate) outputs: Vec<ValueId>,
     /// Examples in the traced batch.
     pub(crate) batch: i64,
     sites: Vec<Site>,
@@ -52,6 +55,8 @@ pub(crate) struct Op {
     pub name: String,
     /// The name that libtorch gives it.
     pub aten: String,
+    /// Which of the operators of that name.
+    pub overload: String,
     pub inputs: Vec<Operand>,
     pub outputs: Vec<ValueId>,
 }
@@ -65,6 +70,9 @@ pub(crate) enum Operand {
     Float(f64),
     Bool(bool),
     Ints(Vec<i64>),
+    Text(String),
+    /// An absent optional argument.
+    None,
     Other,
 }
 
@@ -75,6 +83,9 @@ pub(crate) struct Value {
     pub origin: Origin,
     /// The memory behind it, as a number.
     pub storage: Option<u64>,
+    /// Where its elements lie in this memory: strides, and the place of the first.
+    pub strides: Vec<i64>,
+    pub offset: i64,
     /// The parameter that this value is, or is a view of: `(index, transposed)`.
     pub parameter: Option<(usize, bool)>,
 }
@@ -98,6 +109,21 @@ impl Op {
                 _ => &[],
             })
             .copied()
+    }
+}
+
+impl Op {
+    /// Of a convolution: whether it is a transposed one, whose weight has its inputs first.
+    pub fn is_transposed_convolution(&self) -> bool {
+        self.aten.starts_with("aten::conv_transpose")
+            || (self.aten.ends_with("convolution") && self.inputs.get(6) == Some(&Operand::Bool(true)))
+    }
+
+    /// Of a convolution: how many groups it has.
+    pub fn groups(&self) -> i64 {
+        // conv*(x, w, b, stride, padding, dilation, groups); convolution(…, transposed, output_padding, groups).
+        let last = self.inputs.iter().rev().find_map(|o| if let Operand::Int(g) = o { Some(*g) } else { None });
+        last.unwrap_or(1)
     }
 }
 

@@ -49,7 +49,9 @@ pub enum Arg {
     Bool(bool),
     /// A list of integers.
     Ints(Vec<i64>),
-    /// Something else: a text, a device, a generator.
+    /// A text.
+    Text(String),
+    /// Something else: a device, a generator.
     Other,
 }
 
@@ -117,6 +119,7 @@ impl Event<'_> {
             kind::FLOAT => Arg::Float(self.float(side, i)),
             kind::BOOL => Arg::Bool(self.int(side, i, 0) != 0),
             kind::INTS => Arg::Ints((0..self.value_len(side, i)).map(|j| self.int(side, i, j)).collect()),
+            kind::TEXT => self.text(side, i).map_or(Arg::Other, Arg::Text),
             _ => Arg::Other,
         }
     }

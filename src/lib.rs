@@ -69,6 +69,7 @@ mod error;
 pub mod evaluate;
 pub mod exemplars;
 pub mod exit;
+mod files;
 mod glob;
 pub mod graph;
 pub mod hook;

@@ -7,11 +7,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Once;
 use tch::nn::{ModuleT, VarStore};
 use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
 
-type Forward<'m> = Box<dyn Fn(&Tensor) -> Result<Tensor, TchError> + 'm>;
+type Forward<'m> = Box<dyn Fn(&Tensor) -> Result<Vec<Tensor>, TchError> + 'm>;
 
 /// A model whose forward pass can be run and whose parameters have names.
 ///
@@ -22,6 +23,13 @@ pub struct Model<'m> {
     parameters: Vec<(String, Tensor)>,
     device: Device,
     kind: Kind,
+    script: Option<Script<'m>>,
+}
+
+/// The module behind a TorchScript model.
+enum Script<'m> {
+    Borrowed(&'m CModule),
+    Owned(Rc<CModule>),
 }
 
 impl std::fmt::Debug for Model<'_> {
@@ -35,7 +43,7 @@ impl<'m> Model<'m> {
     ///
     /// The variables' names are the store's; non-trainable ones (running statistics) are included.
     pub fn new(vs: &VarStore, net: &'m dyn ModuleT) -> Self {
-        Self::from_parts(vs.variables(), vs.device(), Box::new(move |xs| Ok(net.forward_t(xs, false))))
+        Self::from_parts(vs.variables(), vs.device(), Box::new(move |xs| Ok(vec![net.forward_t(xs, false)])), None)
     }
 
     /// A TorchScript module.
@@ -48,7 +56,8 @@ impl<'m> Model<'m> {
     /// [`Error::Torch`] when the module does not list its parameters.
     pub fn script(module: &'m CModule) -> Result<Self> {
         let parameters = named(module)?;
-        Ok(Self::from_parts(parameters, device_hint(module), Box::new(move |xs| script_forward(module, xs))))
+        let forward = Box::new(move |xs: &Tensor| script_forward(module, xs));
+        Ok(Self::from_parts(parameters, device_hint(module), forward, Some(Script::Borrowed(module))))
     }
 
     /// Loads a TorchScript file, scripted, traced or frozen, onto the CPU, in evaluation mode.
@@ -76,22 +85,48 @@ impl<'m> Model<'m> {
         if let Err(error) = module.f_set_eval() {
             tracing::debug!(%error, "the module has no evaluation mode");
         }
-        let parameters = named(&module)?;
-        let device = device_hint(&module);
-        Ok(Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs))))
+        let (parameters, device) = (named(&module)?, device_hint(&module));
+        let module = Rc::new(module);
+        let owned = Some(Script::Owned(Rc::clone(&module)));
+        Ok(Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs)), owned))
+    }
+
+    /// Writes a TorchScript model to a file that Python's `torch.jit.load` reads, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a tch network, whose variables its `VarStore` saves; [`Error::Io`] and [`Error::Torch`]
+    /// when the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let module = match &self.script {
+            Some(Script::Borrowed(module)) => module,
+            Some(Script::Owned(module)) => module.as_ref(),
+            None => {
+                return Err(Error::invalid("saving a model", "a tch network", "a TorchScript module (see VarStore::save)"));
+            }
+        };
+        crate::files::replace(path, |part| {
+            module.save(part).map_err(Error::torch(format!("writing {}", path.display())))
+        })
     }
 
     fn from_parts(
         parameters: impl IntoIterator<Item = (String, Tensor)>,
         device: Device,
         forward: Forward<'m>,
+        script: Option<Script<'m>>,
     ) -> Self {
         let parameters: BTreeMap<String, Tensor> = parameters.into_iter().collect();
         let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
-        Self { forward, parameters: parameters.into_iter().collect(), device, kind }
+        Self { forward, parameters: parameters.into_iter().collect(), device, kind, script }
     }
 
-    /// The named parameters (and, for a tch network, running statistics), sorted by name.
+    /// Whether this is a frozen TorchScript module: its weights are constants of its code.
+    pub fn is_frozen(&self) -> bool {
+        self.script.is_some() && self.parameters.is_empty()
+    }
+
+    /// The named parameters and buffers (running statistics included), sorted by name.
     pub fn parameters(&self) -> &[(String, Tensor)] {
         &self.parameters
     }
@@ -125,6 +160,12 @@ impl<'m> Model<'m> {
 
     /// [`forward`](Self::forward) on what [`prepare`](Self::prepare) returned.
     pub(crate) fn run(&self, prepared: &Tensor) -> Result<Tensor> {
+        let first = self.run_all(prepared)?.into_iter().next();
+        first.ok_or_else(|| Error::Forward { message: "the model returns no tensor".into(), input: prepared.size() })
+    }
+
+    /// As [`run`](Self::run), with every tensor that the model returns.
+    pub(crate) fn run_all(&self, prepared: &Tensor) -> Result<Vec<Tensor>> {
         let forward = || tch::no_grad(|| (self.forward)(prepared));
         let message = match quietly(forward) {
             Ok(Ok(output)) => return Ok(output),
@@ -140,26 +181,29 @@ fn is_float(kind: Kind) -> bool {
 }
 
 fn named(module: &CModule) -> Result<Vec<(String, Tensor)>> {
-    module.named_parameters().map_err(Error::torch("listing the module's parameters"))
+    let mut all = module.named_parameters().map_err(Error::torch("listing the module's parameters"))?;
+    all.extend(crate::hook::ffi::named_buffers(module)?);
+    Ok(all)
 }
 
 fn device_hint(module: &CModule) -> Device {
     named(module).ok().and_then(|p| p.first().map(|(_, t)| t.device())).unwrap_or(Device::Cpu)
 }
 
-/// Runs a module and takes its output, or the first tensor of it when it returns several.
-fn script_forward(module: &CModule, xs: &Tensor) -> Result<Tensor, TchError> {
-    fn first_tensor(value: IValue) -> Option<Tensor> {
+/// Runs a module and collects the tensors that it returns, in order.
+fn script_forward(module: &CModule, xs: &Tensor) -> Result<Vec<Tensor>, TchError> {
+    fn collect(value: IValue, tensors: &mut Vec<Tensor>) {
         match value {
-            IValue::Tensor(t) => Some(t),
-            IValue::TensorList(list) => list.into_iter().next(),
-            IValue::Tuple(items) | IValue::GenericList(items) => items.into_iter().find_map(first_tensor),
-            IValue::GenericDict(pairs) => pairs.into_iter().find_map(|(_, v)| first_tensor(v)),
-            _ => None,
+            IValue::Tensor(t) => tensors.push(t),
+            IValue::TensorList(list) => tensors.extend(list),
+            IValue::Tuple(items) | IValue::GenericList(items) => items.into_iter().for_each(|v| collect(v, tensors)),
+            IValue::GenericDict(pairs) => pairs.into_iter().for_each(|(_, v)| collect(v, tensors)),
+            _ => {}
         }
     }
-    let output = module.forward_is(&[IValue::Tensor(xs.shallow_clone())])?;
-    first_tensor(output).ok_or_else(|| TchError::Torch("the module returns no tensor".to_string()))
+    let mut tensors = Vec::new();
+    collect(module.forward_is(&[IValue::Tensor(xs.shallow_clone())])?, &mut tensors);
+    if tensors.is_empty() { Err(TchError::Torch("the module returns no tensor".to_string())) } else { Ok(tensors) }
 }
 
 thread_local! {

@@ -46,7 +46,8 @@ pub use audit::{
 pub use edit::{
     Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
 };
-pub use files::{FILES, write_all, write_atomically};
+pub use crate::files::write_atomically;
+pub use files::{FILES, write_all};
 pub use format::Format;
 pub use policy::{ReportedFinding, ReportedPolicy};
 

@@ -9,6 +9,7 @@
 
 use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
 use crate::probe::Probe;
+use crate::edit::Reason;
 use crate::{Error, Model, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -43,6 +44,7 @@ impl LastLayer {
     /// be read.
     pub fn of(graph: &Graph) -> Result<Self> {
         let refuse = |reason: &str| Error::Refused {
+            kind: Reason::Other,
             action: "repair",
             unit: "the last layer".to_string(),
             reason: reason.to_string(),

@@ -1,7 +1,7 @@
 //! One forward pass, written down.
 
 use super::{Graph, Op, Operand, Origin, Value, ValueId, ops, site};
-use crate::hook::{self, Arg, Event, Seen};
+use crate::hook::{self, Arg, Event, Seen, ffi::storage_offset};
 use crate::{Error, Model, Result};
 use std::collections::HashMap;
 use tch::Tensor;
@@ -21,18 +21,21 @@ impl Graph {
         let mut named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
         named.push(input.shallow_clone());
         let tracer = std::cell::RefCell::new(Tracer::default());
-        let output = hook::observe(
+        let outputs = hook::observe(
             &named,
             |numbers| tracer.borrow_mut().name(numbers),
             |event| {
                 tracer.borrow_mut().record(event);
                 Ok(())
             },
-            // The alias marks the output: it is the last operator, and reads it.
-            || model.run(&input).and_then(|y| y.f_alias().map_err(Error::torch("marking the output"))),
+            // Aliases mark the outputs: they are the last operators, and read them.
+            || {
+                let outputs = model.run_all(&input)?;
+                let mark = |y: &Tensor| y.f_alias().map_err(Error::torch("marking an output"));
+                outputs.iter().map(mark).collect::<Result<Vec<_>>>()
+            },
         )??;
-        drop(output);
-        Ok(tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1)))
+        Ok(tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1), outputs.len()))
     }
 }
 
@@ -46,8 +49,8 @@ struct Tracer {
     now: HashMap<u64, (ValueId, usize)>,
     /// Storage number -> how often it was written, and by which operator last.
     writes: HashMap<u64, (usize, usize)>,
-    /// Storage number -> the value that was last put into it.
-    last_in: HashMap<u64, ValueId>,
+    /// Storage number -> the values that lie in it, oldest first.
+    lying_in: HashMap<u64, Vec<ValueId>>,
     parameter_numbers: HashMap<u64, usize>,
     input_number: Option<u64>,
 }
@@ -88,7 +91,8 @@ impl Tracer {
             }
             ids.push(self.add(&seen, Origin::Op(index), view));
         }
-        self.ops.push(Op { name, aten: event.name().to_string(), inputs: operands, outputs: ids });
+        let (aten, overload) = (event.name().to_string(), event.overload().to_string());
+        self.ops.push(Op { name, aten, overload, inputs: operands, outputs: ids });
     }
 
     fn operand(&mut self, argument: Arg) -> Operand {
@@ -99,7 +103,9 @@ impl Tracer {
             Arg::Float(x) => Operand::Float(x),
             Arg::Bool(b) => Operand::Bool(b),
             Arg::Ints(v) => Operand::Ints(v),
-            Arg::None | Arg::Other => Operand::Other,
+            Arg::Text(text) => Operand::Text(text),
+            Arg::None => Operand::None,
+            Arg::Other => Operand::Other,
         }
     }
 
@@ -112,12 +118,13 @@ impl Tracer {
             Some(_) => self.add(&seen, Origin::Op(writer), None),
             None if Some(seen.number) == self.input_number => self.add(&seen, Origin::Input, None),
             // A view that nobody was told of (TorchScript's `prim` operators return nothing to observers).
-            None if let Some(base) = seen.storage.and_then(|s| self.last_in.get(&s)).copied() => {
+            None if let Some(base) = self.base_of(&seen) => {
                 let op = self.ops.len();
                 let id = self.add(&seen, Origin::Op(op), None);
                 self.ops.push(Op {
                     name: ops::UNSEEN.to_string(),
                     aten: String::new(),
+                    overload: String::new(),
                     inputs: vec![Operand::Value(base)],
                     outputs: vec![id],
                 });
@@ -136,15 +143,28 @@ impl Tracer {
         }
     }
 
+    /// The newest value of the same memory that reaches from the first to the last element of a tensor.
+    fn base_of(&self, seen: &Seen) -> Option<ValueId> {
+        let lying = self.lying_in.get(&seen.storage?)?;
+        let (first, last) = extent(&seen.tensor.size(), &seen.tensor.stride(), storage_offset(&seen.tensor));
+        let covers = |v: &ValueId| {
+            let value = &self.values[*v];
+            let (from, to) = extent(&value.shape, &value.strides, value.offset);
+            from <= first && last <= to
+        };
+        lying.iter().rev().copied().find(covers).or_else(|| lying.last().copied())
+    }
+
     fn written(&self, storage: Option<u64>) -> (usize, usize) {
         storage.and_then(|s| self.writes.get(&s)).copied().unwrap_or((0, 0))
     }
 
     fn add(&mut self, seen: &Seen, origin: Origin, parameter: Option<(usize, bool)>) -> ValueId {
         let id = self.values.len();
-        self.values.push(Value { shape: seen.tensor.size(), origin, storage: seen.storage, parameter });
+        let (shape, strides, offset) = (seen.tensor.size(), seen.tensor.stride(), storage_offset(&seen.tensor));
+        self.values.push(Value { shape, origin, storage: seen.storage, strides, offset, parameter });
         if let Some(storage) = seen.storage {
-            self.last_in.insert(storage, id);
+            self.lying_in.entry(storage).or_default().push(id);
         }
         self.now.insert(seen.number, (id, self.written(seen.storage).0));
         id
@@ -158,19 +178,44 @@ impl Tracer {
         Some((parameter, transposed ^ transposes))
     }
 
-    fn finish(mut self, model: &Model<'_>, batch: i64) -> Graph {
-        let output = self.ops.pop().and_then(|alias| alias.reads().next());
-        if let Some(Value { origin: Origin::Op(_), .. }) = self.values.last() {
-            self.values.pop(); // the alias of the output
+    /// Takes the aliases that mark the outputs out again: the last ones of the pass. Returns what they mark, in order.
+    fn unmark(&mut self, marked: usize) -> Vec<ValueId> {
+        let mut outputs = Vec::new();
+        let mut at = self.ops.len();
+        while outputs.len() < marked && at > 0 {
+            at -= 1;
+            if self.ops[at].name != "alias" {
+                continue; // an output that nobody had seen before it was marked
+            }
+            outputs.extend(self.ops.remove(at).reads().next());
+            for value in &mut self.values {
+                match &mut value.origin {
+                    Origin::Op(op) if *op > at => *op -= 1,
+                    Origin::Op(op) if *op == at => value.origin = Origin::Input, // the alias: nothing refers to it
+                    _ => {}
+                }
+            }
         }
+        outputs.reverse();
+        outputs
+    }
+
+    fn finish(mut self, model: &Model<'_>, batch: i64, marked: usize) -> Graph {
+        let outputs = self.unmark(marked);
+        let output = outputs.first().copied();
         let mut parameters: Vec<String> = model.parameters().iter().map(|(n, _)| n.clone()).collect();
         let (ops, values) = (self.ops, self.values);
         let constants = constant_names(&ops, &values, &parameters, self.constants.len());
         parameters.extend(constants);
-        let mut graph = Graph { ops, values, parameters, constants: self.constants, output, batch, sites: Vec::new() };
+        let mut graph = Graph { ops, values, parameters, constants: self.constants, output, outputs, batch, sites: Vec::new() };
         graph.sites = site::find(&graph);
         graph
     }
+}
+
+/// The places of the first and the last element of a tensor in its memory.
+fn extent(shape: &[i64], strides: &[i64], offset: i64) -> (i64, i64) {
+    (offset, offset + shape.iter().zip(strides).map(|(n, stride)| (n - 1).max(0) * stride).sum::<i64>())
 }
 
 fn into_tensors(argument: Arg) -> Vec<Seen> {

@@ -9,11 +9,13 @@
 // Must be compiled with -DNDEBUG, like libtorch: RecordFunction has another layout without it.
 
 #include <ATen/Context.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/record_function.h>
 #include <c10/core/DeviceGuard.h>
+#include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <cstdint>
@@ -203,7 +205,7 @@ const char* tca_event_name(const Event* e) { return e->function->name(); }
 const char* tca_event_overload(const Event* e) { return e->function->overload_name(); }
 size_t tca_event_len(const Event* e, int32_t outputs) { return e->values(outputs)->size(); }
 
-// 0 none, 1 tensor, 2 tensors, 3 integer, 4 float, 5 boolean, 6 integers, 7 anything else.
+// 0 none, 1 tensor, 2 tensors, 3 integer, 4 float, 5 boolean, 6 integers, 7 anything else, 8 text.
 int32_t tca_value_kind(const Event* e, int32_t outputs, size_t i) {
   return guarded(nullptr, [&]() -> int32_t {
     const auto* v = value(e, outputs, i);
@@ -214,6 +216,7 @@ int32_t tca_value_kind(const Event* e, int32_t outputs, size_t i) {
     if (v->isDouble()) return 4;
     if (v->isBool()) return 5;
     if (v->isIntList()) return 6;
+    if (v->isString()) return 8;
     if (v->isList()) {
       for (const auto& item : v->toListRef())
         if (item.isTensor()) return 2;
@@ -253,6 +256,14 @@ double tca_value_double(const Event* e, int32_t outputs, size_t i) {
   });
 }
 
+// A copy of a text, to be freed with tca_free_message; null if the value is none.
+char* tca_value_text(const Event* e, int32_t outputs, size_t i) {
+  return guarded(nullptr, [&]() -> char* {
+    const auto* v = value(e, outputs, i);
+    return v != nullptr && v->isString() ? copy_message(v->toStringRef().c_str()) : nullptr;
+  });
+}
+
 // A new handle to the j-th tensor of a value, owned by the caller; null if there is none.
 at::Tensor* tca_value_tensor(const Event* e, int32_t outputs, size_t i, size_t j) {
   return guarded(nullptr, [&]() -> at::Tensor* {
@@ -289,6 +300,76 @@ void tca_set_rng_state(const at::Tensor* like, const at::Tensor* state, char** e
     auto generator = at::globalContext().defaultGenerator(like->device());
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(*state);
+    return 0;
+  });
+}
+
+// An operator's arguments, then its results.
+using Stack = std::vector<c10::IValue>;
+Stack* tca_stack_new() { return guarded(nullptr, [] { return new Stack(); }); }
+void tca_stack_free(Stack* s) { delete s; }
+void tca_stack_none(Stack* s) { s->emplace_back(); }
+void tca_stack_int(Stack* s, int64_t i) { s->emplace_back(i); }
+void tca_stack_double(Stack* s, double x) { s->emplace_back(x); }
+void tca_stack_bool(Stack* s, int32_t b) { s->emplace_back(b != 0); }
+void tca_stack_ints(Stack* s, const int64_t* v, size_t n) { s->emplace_back(std::vector<int64_t>(v, v + n)); }
+void tca_stack_text(Stack* s, const char* text, size_t n) { s->emplace_back(std::string(text, n)); }
+void tca_stack_tensor(Stack* s, const at::Tensor* t) { s->emplace_back(*t); }
+void tca_stack_tensors(Stack* s, const at::Tensor* const* t, size_t n) {
+  c10::List<at::Tensor> list;
+  for (size_t i = 0; i < n; i++) list.push_back(*t[i]);
+  s->emplace_back(std::move(list));
+}
+
+// Calls the operator by its schema's name; the stack then holds its results.
+void tca_stack_call(Stack* s, const char* name, const char* overload, char** error) {
+  guarded(error, [&] {
+    at::NoGradGuard no_grad;
+    c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).callBoxed(s);
+    return 0;
+  });
+}
+
+// The tensors among the results in order, as new handles owned by the caller; null beyond the last.
+at::Tensor* tca_stack_result(const Stack* s, size_t wanted) {
+  return guarded(nullptr, [&]() -> at::Tensor* {
+    for (const auto& v : *s) {
+      if (v.isTensor()) {
+        if (wanted-- == 0) return new at::Tensor(v.toTensor());
+      } else if (v.isTensorList()) {
+        const auto list = v.toTensorVector();
+        if (wanted < list.size()) return new at::Tensor(list[wanted]);
+        wanted -= list.size();
+      }
+    }
+    return nullptr;
+  });
+}
+
+// Where a tensor begins in its storage, in elements.
+int64_t tca_storage_offset(const at::Tensor* t) {
+  return guarded(nullptr, [&]() -> int64_t { return t->has_storage() ? t->storage_offset() : 0; });
+}
+
+// Forgets the gradient of a tensor that has got another shape, and the accumulator that a loss may still hold: both
+// would fail in the next backward pass.
+void tca_reset_gradient(const at::Tensor* t, char** error) {
+  guarded(error, [&] {
+    if (t->requires_grad() || t->grad().defined()) {
+      t->mutable_grad().reset();
+      torch::autograd::impl::set_grad_accumulator(
+          *t, c10::weak_intrusive_ptr<torch::autograd::Node>(c10::intrusive_ptr<torch::autograd::Node>()));
+    }
+    return 0;
+  });
+}
+
+// Hands every buffer of a TorchScript module to the callback: its name and a new handle that the callback owns.
+void tca_named_buffers(const torch::jit::Module* m, void* user, void (*f)(void*, const char*, at::Tensor*), char** error) {
+  guarded(error, [&] {
+    for (const auto& b : m->named_buffers()) {
+      if (b.value.defined()) f(user, b.name.c_str(), new at::Tensor(b.value));
+    }
     return 0;
   });
 }

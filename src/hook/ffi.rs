@@ -7,11 +7,11 @@
 
 use crate::{Error, Result, error::first_line};
 use std::any::Any;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{NonNull, null_mut};
-use tch::{Device, Kind, Tensor};
-use torch_sys::C_tensor;
+use tch::{CModule, Device, Kind, Tensor};
+use torch_sys::{C_tensor, CModule_};
 
 #[repr(C)]
 struct RawObservation {
@@ -21,6 +21,11 @@ struct RawObservation {
 /// An `Event` of aten.cpp.
 #[repr(C)]
 pub(super) struct RawEvent {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+struct RawStack {
     _private: [u8; 0],
 }
 
@@ -42,7 +47,25 @@ unsafe extern "C" {
     fn tca_rng_state(like: *const C_tensor, error: *mut *mut c_char) -> *mut C_tensor;
     fn tca_set_rng_state(like: *const C_tensor, state: *const C_tensor, error: *mut *mut c_char);
     fn tca_free_message(message: *mut c_char);
+    fn tca_value_text(event: *const RawEvent, outputs: i32, i: usize) -> *mut c_char;
+    fn tca_stack_new() -> *mut RawStack;
+    fn tca_stack_free(stack: *mut RawStack);
+    fn tca_stack_none(stack: *mut RawStack);
+    fn tca_stack_int(stack: *mut RawStack, i: i64);
+    fn tca_stack_double(stack: *mut RawStack, x: f64);
+    fn tca_stack_bool(stack: *mut RawStack, b: i32);
+    fn tca_stack_ints(stack: *mut RawStack, values: *const i64, n: usize);
+    fn tca_stack_text(stack: *mut RawStack, text: *const c_char, n: usize);
+    fn tca_stack_tensor(stack: *mut RawStack, tensor: *const C_tensor);
+    fn tca_stack_tensors(stack: *mut RawStack, tensors: *const *const C_tensor, n: usize);
+    fn tca_stack_call(stack: *mut RawStack, name: *const c_char, overload: *const c_char, error: *mut *mut c_char);
+    fn tca_stack_result(stack: *const RawStack, wanted: usize) -> *mut C_tensor;
+    fn tca_storage_offset(tensor: *const C_tensor) -> i64;
+    fn tca_reset_gradient(tensor: *const C_tensor, error: *mut *mut c_char);
+    fn tca_named_buffers(module: *const CModule_, user: *mut c_void, callback: BufferCallback, error: *mut *mut c_char);
 }
+
+type BufferCallback = extern "C" fn(*mut c_void, *const c_char, *mut C_tensor);
 
 /// Calls a C function that takes an error slot last and turns what it left there into an [`Error::Torch`].
 macro_rules! checked {
@@ -97,6 +120,7 @@ pub(super) mod kind {
     pub const FLOAT: i32 = 4;
     pub const BOOL: i32 = 5;
     pub const INTS: i32 = 6;
+    pub const TEXT: i32 = 8;
 }
 
 // SAFETY of all blocks below: `raw` borrows the event that aten.cpp passed to the callback and that it keeps alive until
@@ -149,6 +173,11 @@ impl<'e> Event<'e> {
             let handle = tca_value_tensor(self.raw, side as i32, i, j);
             if handle.is_null() { None } else { Some(Tensor::from_ptr(handle)) }
         }
+    }
+
+    pub(super) fn text(&self, side: Side, i: usize) -> Option<String> {
+        // SAFETY: see above.
+        take_message(unsafe { tca_value_text(self.raw, side as i32, i) })
     }
 
     /// The numbers of the tensor and of its storage.
@@ -259,4 +288,107 @@ pub(super) fn rng_state(like: &Tensor) -> Result<Tensor> {
 /// Puts back what [`rng_state`] returned.
 pub(super) fn set_rng_state(like: &Tensor, state: &Tensor) -> Result<()> {
     checked!("restoring the random number generator", tca_set_rng_state(like.as_ptr(), state.as_ptr()))
+}
+
+/// An argument of [`call`].
+#[derive(Debug)]
+pub(crate) enum Argument<'a> {
+    None,
+    Tensor(&'a Tensor),
+    Tensors(Vec<&'a Tensor>),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Ints(&'a [i64]),
+    Text(&'a str),
+}
+
+/// Calls an ATen operator by name, without gradients, and returns the tensors among its results.
+///
+/// # Errors
+/// [`Error::Torch`] with the first line of libtorch's message.
+pub(crate) fn call(name: &str, overload: &str, arguments: &[Argument<'_>]) -> Result<Vec<Tensor>> {
+    let during = || format!("calling `{name}`");
+    let text = |s: &str| {
+        CString::new(s).map_err(|_| Error::Torch { during: during(), message: "its name holds a zero".to_string() })
+    };
+    let (c_name, c_overload) = (text(name)?, text(overload)?);
+    struct Stack(NonNull<RawStack>);
+    impl Drop for Stack {
+        fn drop(&mut self) {
+            // SAFETY: the stack came from tca_stack_new and is freed once.
+            unsafe { tca_stack_free(self.0.as_ptr()) }
+        }
+    }
+    // SAFETY: no arguments.
+    let stack = NonNull::new(unsafe { tca_stack_new() })
+        .map(Stack)
+        .ok_or_else(|| Error::Torch { during: during(), message: "no memory".to_string() })?;
+    let s = stack.0.as_ptr();
+    for argument in arguments {
+        // SAFETY: the stack is ours; every pointer lives through its call, and aten.cpp copies what it is given.
+        unsafe {
+            match argument {
+                Argument::None => tca_stack_none(s),
+                Argument::Tensor(t) => tca_stack_tensor(s, t.as_ptr()),
+                Argument::Tensors(list) => {
+                    let pointers: Vec<*const C_tensor> = list.iter().map(|t| t.as_ptr()).collect();
+                    tca_stack_tensors(s, pointers.as_ptr(), pointers.len());
+                }
+                Argument::Int(i) => tca_stack_int(s, *i),
+                Argument::Float(x) => tca_stack_double(s, *x),
+                Argument::Bool(b) => tca_stack_bool(s, i32::from(*b)),
+                Argument::Ints(v) => tca_stack_ints(s, v.as_ptr(), v.len()),
+                Argument::Text(t) => tca_stack_text(s, t.as_ptr().cast::<c_char>(), t.len()),
+            }
+        }
+    }
+    let mut message = null_mut();
+    // SAFETY: as above; the error slot is ours.
+    unsafe { tca_stack_call(s, c_name.as_ptr(), c_overload.as_ptr(), &mut message) };
+    if let Some(message) = take_message(message) {
+        return Err(Error::Torch { during: during(), message: first_line(&message) });
+    }
+    let mut results = Vec::new();
+    loop {
+        // SAFETY: as above; the handle is new and owned by us.
+        let handle = unsafe { tca_stack_result(s, results.len()) };
+        if handle.is_null() {
+            return Ok(results);
+        }
+        // SAFETY: not null, new, and freed by tch.
+        results.push(unsafe { Tensor::from_ptr(handle) });
+    }
+}
+
+/// Where a tensor begins in its storage, in elements.
+pub(crate) fn storage_offset(tensor: &Tensor) -> i64 {
+    // SAFETY: the handle is valid for the call.
+    unsafe { tca_storage_offset(tensor.as_ptr()) }
+}
+
+/// Forgets the gradient of a tensor that has been given another shape, and its place in graphs that still exist.
+pub(crate) fn reset_gradient(tensor: &Tensor) -> Result<()> {
+    checked!("resetting a gradient", tca_reset_gradient(tensor.as_ptr()))
+}
+
+/// The named buffers of a TorchScript module; the handles are shared with it.
+pub(crate) fn named_buffers(module: &CModule) -> Result<Vec<(String, Tensor)>> {
+    // tch keeps the module's pointer to itself. A CModule of the pinned version holds it and nothing else; should that
+    // change, this does not compile.
+    const _: () = assert!(size_of::<CModule>() == size_of::<*const CModule_>());
+    // SAFETY: same size, checked above; the struct's only field is the pointer, which stays valid while `module` is borrowed.
+    let raw = unsafe { *std::ptr::from_ref(module).cast::<*const CModule_>() };
+    extern "C" fn collect(user: *mut c_void, name: *const c_char, tensor: *mut C_tensor) {
+        // SAFETY: `user` is the vector below, used by nobody else during the call; the name is zero-terminated, and the
+        // handle is new and ours. An allocation failure aborts, so nothing unwinds into C++.
+        unsafe {
+            let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+            (*user.cast::<Vec<(String, Tensor)>>()).push((name, Tensor::from_ptr(tensor)));
+        }
+    }
+    let mut buffers: Vec<(String, Tensor)> = Vec::new();
+    let user = std::ptr::from_mut(&mut buffers).cast::<c_void>();
+    checked!("listing the module's buffers", tca_named_buffers(raw, user, collect))?;
+    Ok(buffers)
 }

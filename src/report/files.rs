@@ -1,59 +1,12 @@
-//! Files that appear whole or not at all.
+//! A report's files.
 
 use super::{Report, csv, json, markdown, picture};
+use crate::files::write_atomically;
 use crate::{Error, Result, UnitId};
 use image::RgbImage;
 use rayon::prelude::*;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-
-/// Writes a file so that it is seen either whole or not at all: a temporary file in the same folder, flushed to the
-/// disk, then renamed. An older file of that name stays as it is until then, and for good when anything fails.
-///
-/// # Errors
-/// [`Error::Io`] with the path, for what `write` returns and for what the file system refuses.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let attempt = || {
-        // Its own error names the temporary file, which nobody asked for.
-        let new = builder().prefix(".tch-audit-").suffix(".part").tempfile_in(folder);
-        let mut file = new.map_err(|e| io::Error::from(e.kind()))?;
-        let mut out = BufWriter::new(file.as_file_mut());
-        write(&mut out)?;
-        out.flush()?;
-        drop(out);
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        sync_folder(folder);
-        Ok(())
-    };
-    attempt().map_err(Error::io("write", path))
-}
-
-/// Files as the user's mask makes them: temporary files would be readable by their owner only.
-fn builder() -> tempfile::Builder<'static, 'static> {
-    #[allow(unused_mut)]
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder
-}
-
-/// Makes the rename last. Not every file system can; the file is whole either way.
-fn sync_folder(folder: &Path) {
-    #[cfg(unix)]
-    if let Ok(folder) = std::fs::File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    #[cfg(not(unix))]
-    let _ = folder;
-}
 
 /// The files that [`write_all`] writes beside pictures.
 pub const FILES: [&str; 3] = ["report.json", "neurons.csv", "report.md"];

@@ -1,6 +1,7 @@
 //! Which weights must become 0 so that a unit is 0, and which other units become 0 with it.
 
 use crate::graph::{Graph, Op, Operand, Site, ValueId, ops, site::weight_of};
+use super::Reason;
 use std::collections::BTreeSet;
 
 /// A coupled group: what is set to 0, and what is 0 because of it.
@@ -13,9 +14,9 @@ pub(super) struct Group {
 }
 
 /// Adds to `group` what zeroing one unit takes, or says why it cannot be done exactly; `group` is then unchanged.
-pub(super) fn zero(graph: &Graph, site: &Site, unit: usize, group: &mut Group) -> Result<(), String> {
-    if Some(site.value) == graph.output {
-        return Err("it is an output of the model".to_string());
+pub(super) fn zero(graph: &Graph, site: &Site, unit: usize, group: &mut Group) -> Result<(), (Reason, String)> {
+    if graph.outputs.contains(&site.value) {
+        return Err((Reason::Output, "it is an output of the model".to_string()));
     }
     let (dimension, channel) = (site.unit_dimension(), unit as i64);
     let mut work = Walk { graph, group: Group::default() };
@@ -30,7 +31,7 @@ pub(super) fn zero(graph: &Graph, site: &Site, unit: usize, group: &mut Group) -
             })
         }
     };
-    done.map(|()| {
+    done.map_err(|text| (Reason::Other, text)).map(|()| {
         group.weights.append(&mut work.group.weights);
         group.silent.append(&mut work.group.silent);
     })
@@ -107,7 +108,7 @@ impl Walk<'_> {
                 return Err("the layer's channels lie in another dimension".to_string());
             }
             outputs_dimension(op, transposed)
-        } else if is_transposed_convolution(op) && groups(op) != 1 {
+        } else if op.is_transposed_convolution() && op.groups() != 1 {
             return Err("a transposed convolution with groups keeps its outputs in two dimensions".to_string());
         } else {
             outputs_dimension(op, transposed)
@@ -127,7 +128,7 @@ impl Walk<'_> {
             .map(|(p, _)| p)
             .take(2)
             .collect();
-        let second_is_absent = op.inputs.get(2).is_none_or(|o| *o == Operand::Other);
+        let second_is_absent = op.inputs.get(2).is_none_or(|o| *o == Operand::None);
         match (op.name.as_str(), affine.as_slice()) {
             ("layer_norm" | "group_norm" | "batch_norm" | "instance_norm", [scale, shift]) if !second_is_absent => {
                 for parameter in [*scale, *shift] {
@@ -172,7 +173,7 @@ impl Walk<'_> {
     /// Zeroes the columns of every layer that reads the channel.
     fn deafen(&mut self, value: ValueId, dimension: i64, channel: i64) -> Result<(), String> {
         let graph = self.graph;
-        if Some(value) == graph.output {
+        if graph.outputs.contains(&value) {
             return Err("it reaches the model's output".to_string());
         }
         for index in graph.consumers(value) {
@@ -180,7 +181,7 @@ impl Walk<'_> {
             if ops::is_layer(&op.name) {
                 let (weight, transposed) = weight_of(graph, index).ok_or("a layer that reads it has no weight")?;
                 self.nameable(weight)?;
-                if op.name == "conv" && groups(op) != 1 {
+                if op.name == "conv" && op.groups() != 1 {
                     return Err("a grouped convolution reads it".to_string());
                 }
                 let outputs = outputs_dimension(op, transposed);
@@ -315,21 +316,10 @@ fn keeps_channels(graph: &Graph, op: &Op, output: ValueId, dimension: i64) -> bo
     }
 }
 
-fn is_transposed_convolution(op: &Op) -> bool {
-    op.aten.starts_with("aten::conv_transpose")
-        || (op.aten.ends_with("convolution") && op.inputs.get(6) == Some(&Operand::Bool(true)))
-}
-
 /// The dimension of the parameter that counts a layer's outputs. linear(x, W) has them in rows, addmm(b, x, W) in columns;
 /// `transposed` when W is a transposed view of the parameter.
 fn outputs_dimension(op: &Op, transposed: bool) -> i64 {
     let in_rows =
-        if op.name == "linear" { (op.aten == "aten::linear") != transposed } else { !is_transposed_convolution(op) };
+        if op.name == "linear" { (op.aten == "aten::linear") != transposed } else { !op.is_transposed_convolution() };
     i64::from(!in_rows)
-}
-
-fn groups(op: &Op) -> i64 {
-    // conv*(x, w, b, stride, padding, dilation, groups); convolution(…, transposed, output_padding, groups).
-    let last = op.inputs.iter().rev().find_map(|o| if let Operand::Int(g) = o { Some(*g) } else { None });
-    last.unwrap_or(1)
 }

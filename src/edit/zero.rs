@@ -1,0 +1,174 @@
+//! Zeroing: no operator sees anything but 0 from a unit.
+
+use super::silence::{self, Group};
+use super::{Slice, site_of, verify};
+use crate::graph::{Graph, Mask, SiteKind};
+use crate::{Error, Model, Result, UnitId};
+use std::collections::{BTreeMap, BTreeSet};
+use tch::Tensor;
+
+/// What zeroing some units would change. A plan changes nothing.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The units that were asked for.
+    pub units: Vec<UnitId>,
+    /// Every unit of every site that becomes 0: the units asked for and those that share weights or a residual stream
+    /// with them. `@raw` sites included.
+    pub coupled: Vec<UnitId>,
+    /// What is set to 0.
+    pub slices: Vec<Slice>,
+    masks: Vec<Mask>,
+}
+
+impl Plan {
+    /// Plans to zero `units`: no operator that follows a unit's site sees anything but 0 there.
+    ///
+    /// The weights that make the unit are zeroed, normalisation included. Where a non-linearity lifts 0 (a sigmoid),
+    /// the weights that read the unit are zeroed instead. On a residual stream a unit cannot be zeroed alone: all
+    /// layers that add to the stream lose it, and [`coupled`](Self::coupled) lists them.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a site that does not exist, [`Error::Invalid`] for a unit that it does not have,
+    /// [`Error::Refused`] where it cannot be done exactly.
+    pub fn zero(graph: &Graph, units: &[UnitId]) -> Result<Plan> {
+        let mut group = Group::default();
+        for id in units {
+            let site = site_of(graph, id)?;
+            silence::zero(graph, site, id.unit, &mut group).map_err(|(kind, reason)| Error::Refused {
+                kind,
+                action: "zero",
+                unit: id.to_string(),
+                reason,
+            })?;
+        }
+        let mut coupled: BTreeSet<UnitId> = units.iter().cloned().collect();
+        let mut at_value: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for &(value, _, channel) in &group.silent {
+            at_value.entry(value).or_default().push(channel as usize);
+        }
+        let mut masks = Vec::new();
+        for (value, channels) in at_value {
+            for site in graph.sites().iter().filter(|s| s.value == value) {
+                coupled.extend(channels.iter().map(|c| UnitId::new(&site.name, *c)));
+            }
+            // Values without a name are part of the group as well: a residual stream inside closures.
+            if let Some(site) = crate::graph::site::site(graph, format!("value {value}"), SiteKind::Raw, value) {
+                masks.push(Mask { site, units: channels });
+            }
+        }
+        Ok(Plan { units: units.to_vec(), coupled: coupled.into_iter().collect(), slices: slices(graph, &group), masks })
+    }
+
+    /// The masks that have the same effect as the edit.
+    pub fn masks(&self) -> &[Mask] {
+        &self.masks
+    }
+
+    /// Applies the plan to `model`, in place, and verifies it on `example`.
+    ///
+    /// # Errors
+    /// [`Error::RolledBack`] when the edited model's output is not finite, has another shape, or is not that of the
+    /// masked model; the model's parameters are then what they were, to the bit.
+    pub fn apply(&self, model: &Model<'_>, graph: &Graph, example: &Tensor) -> Result<Applied> {
+        let expected = graph.read_masked(model, &[], &self.masks, example, |_, _| Ok(()))?;
+        let applied = self.apply_unverified(model)?;
+        match verify::outputs(model, example, &[expected]) {
+            Ok(difference) => Ok(Applied { difference, ..applied }),
+            Err((kind, reason)) => {
+                applied.undo()?;
+                Err(Error::RolledBack { kind, reason })
+            }
+        }
+    }
+
+    fn apply_unverified(&self, model: &Model<'_>) -> Result<Applied> {
+        let mut applied = Applied { entries: Vec::new(), difference: 0.0 };
+        for slice in &self.slices {
+            let entry = Entry::take(model, slice);
+            match entry.and_then(|e| e.silence().map(|()| e)) {
+                Ok(entry) => applied.entries.push(entry),
+                Err(error) => {
+                    applied.undo()?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(applied)
+    }
+}
+
+/// An edit that has been made. Dropping it keeps the edit.
+#[derive(Debug)]
+#[must_use = "dropping this keeps the edit but forgets how to undo it"]
+pub struct Applied {
+    entries: Vec<Entry>,
+    /// The largest difference between the edited model's output and that of the masked model, on the example.
+    pub difference: f64,
+}
+
+impl Applied {
+    /// Sets the slices to 0 again; to be called after an optimizer step, whose momentum or weight decay may move them.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when a parameter has been given another shape meanwhile.
+    pub fn enforce(&self) -> Result<()> {
+        self.entries.iter().try_for_each(Entry::silence)
+    }
+
+    /// Puts back the exact numbers that the edit replaced.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when a parameter has been given another shape meanwhile.
+    pub fn undo(self) -> Result<()> {
+        // In reverse: slices of one parameter may overlap.
+        self.entries.iter().rev().try_for_each(Entry::restore)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    parameter: Tensor,
+    name: String,
+    dimension: i64,
+    indices: Tensor,
+    original: Tensor,
+}
+
+impl Entry {
+    fn take(model: &Model<'_>, slice: &Slice) -> Result<Self> {
+        let valid = model.parameters().iter().map(|(n, _)| n.as_str());
+        let parameter = model
+            .parameter(&slice.parameter)
+            .ok_or_else(|| Error::unknown("parameter", &slice.parameter, valid))?
+            .shallow_clone();
+        let indices = Tensor::from_slice(&slice.indices).to_device(parameter.device());
+        let original = tch::no_grad(|| parameter.f_index_select(slice.dimension, &indices))
+            .map_err(Error::torch(format!("reading parameter `{}`", slice.parameter)))?;
+        Ok(Self { parameter, name: slice.parameter.clone(), dimension: slice.dimension, indices, original })
+    }
+
+    fn silence(&self) -> Result<()> {
+        let mut parameter = self.parameter.shallow_clone();
+        tch::no_grad(|| parameter.f_index_fill_(self.dimension, &self.indices, 0.0))
+            .map(drop)
+            .map_err(Error::torch(format!("zeroing parameter `{}`", self.name)))
+    }
+
+    fn restore(&self) -> Result<()> {
+        let mut parameter = self.parameter.shallow_clone();
+        tch::no_grad(|| parameter.f_index_copy_(self.dimension, &self.indices, &self.original))
+            .map(drop)
+            .map_err(Error::torch(format!("restoring parameter `{}`", self.name)))
+    }
+}
+
+fn slices(graph: &Graph, group: &Group) -> Vec<Slice> {
+    let mut by_place: BTreeMap<(&str, i64), Vec<i64>> = BTreeMap::new();
+    for &(parameter, dimension, index) in &group.weights {
+        by_place.entry((graph.parameters[parameter].as_str(), dimension)).or_default().push(index);
+    }
+    by_place
+        .into_iter()
+        .map(|((parameter, dimension), indices)| Slice { parameter: parameter.to_string(), dimension, indices })
+        .collect()
+}

@@ -9,10 +9,14 @@
 //! | `layer3.1.conv2` | that layer's neurons, after its own normalisation and non-linearity |
 //! | `layer3.1.conv2@raw` | directly after the operator |
 //! | `layer3` | the scope's output: what flows from operators whose parameters start with `layer3.` into the next scope |
+//! | `blocks.0.attn@heads` | the heads of an attention, before they are joined |
 //! | `conv#2` | the second use of a layer that is used twice (then `conv` alone is ambiguous, and refused) |
 //! | `layer*.conv?` | a glob over layers and scopes; `*` matches dots too |
 //! | `auto` | every convolution and linear layer but the classifier |
 
+pub(crate) mod attention;
+pub(crate) mod channels;
+pub(crate) mod movement;
 pub(crate) mod ops;
 mod read;
 mod scope;
@@ -43,6 +47,8 @@ pub struct Graph {
     /// Examples in the traced batch.
     pub(crate) batch: i64,
     sites: Vec<Site>,
+    /// Per value, see [`Graph::channel_dimensions`].
+    channels: std::sync::OnceLock<Vec<Vec<usize>>>,
 }
 
 /// Index into [`Graph::values`].

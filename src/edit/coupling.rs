@@ -4,14 +4,13 @@
 //! (`rules`) until nothing changes. What cannot be cut exactly is written down as a [`Refusal`], never guessed.
 
 mod cut;
-mod movement;
 mod rules;
 
 pub(crate) use cut::Cut;
 
 use super::Reason;
-use crate::graph::{Graph, Origin, ValueId};
-use movement::Movement;
+use crate::graph::movement::Movement;
+use crate::graph::{Graph, Origin, Site, SiteKind, ValueId, attention};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tch::Tensor;
 
@@ -63,6 +62,17 @@ impl<'g> Coupling<'g> {
             movements: BTreeMap::new(),
             refusals: BTreeSet::new(),
             relies_on: BTreeSet::new(),
+        }
+    }
+
+    /// Cuts a unit of a site; of an attention head everything that it is made from.
+    pub fn cut_unit(&mut self, site: &Site, unit: usize) {
+        let gone = BTreeSet::from([unit as i64]);
+        self.cut(site.value, site.unit_dimension() as usize, &gone);
+        if site.kind == SiteKind::Heads {
+            let graph = self.graph;
+            let own = attention::find(graph).into_iter().find(|a| a.output == site.value);
+            own.into_iter().flat_map(|a| a.parts).for_each(|v| self.cut(v, 1, &gone));
         }
     }
 

@@ -7,7 +7,7 @@
 use super::coupling::Coupling;
 use super::shrink::Shrink;
 use super::{Cost, Optimizers, Reason, Slice, site_of, verify};
-use crate::graph::{Graph, Origin, Site, ValueId};
+use crate::graph::{Graph, Mask, Origin, SiteKind, site};
 use crate::{Error, Model, Result, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,17 +40,27 @@ impl PrunePlan {
     /// [`Error::Unknown`] for a site that does not exist, [`Error::Invalid`] for a unit that it does not have,
     /// [`Error::Refused`] where it cannot be done exactly, with the kind of reason.
     pub fn new(graph: &Graph, units: &[UnitId]) -> Result<Self> {
-        let mut coupling = Coupling::new(graph);
-        if units.is_empty() {
-            return Err(refused(units, Reason::Request, "no unit is asked for"));
-        }
-        for id in units {
-            let site = site_of(graph, id)?;
-            for (value, dimension) in places(graph, site) {
-                coupling.cut(value, dimension, &BTreeSet::from([id.unit as i64]));
+        Self::of(graph, coupling(graph, units)?, units)
+    }
+
+    /// The masks that have the same effect as pruning `units`: every value of the group that can be masked.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn masks(graph: &Graph, units: &[UnitId]) -> Result<Vec<Mask>> {
+        let mut coupling = coupling(graph, units)?;
+        coupling.close();
+        let mut masks = Vec::new();
+        for (value, cut) in coupling.cuts() {
+            let Some(site) = site::site(graph, format!("value {value}"), SiteKind::Raw, value) else { continue };
+            let units: Vec<usize> =
+                cut.axes.get(site.unit_dimension() as usize).into_iter().flatten().map(|i| *i as usize).collect();
+            let mask = Mask { site, units };
+            if !mask.units.is_empty() && graph.check_mask(&mask).is_ok() {
+                masks.push(mask);
             }
         }
-        Self::of(graph, coupling, units)
+        Ok(masks)
     }
 
     /// Plans to take slices out of parameters, whatever sites they belong to.
@@ -194,9 +204,16 @@ impl PrunePlan {
     }
 }
 
-/// Where a site's channels are counted; of an attention head also the probabilities that it is made from.
-fn places(_graph: &Graph, site: &Site) -> Vec<(ValueId, usize)> {
-    vec![(site.value, site.unit_dimension() as usize)]
+/// The group of `units`, not yet closed.
+fn coupling<'g>(graph: &'g Graph, units: &[UnitId]) -> Result<Coupling<'g>> {
+    if units.is_empty() {
+        return Err(refused(units, Reason::Request, "no unit is asked for"));
+    }
+    let mut coupling = Coupling::new(graph);
+    for id in units {
+        coupling.cut_unit(site_of(graph, id)?, id.unit);
+    }
+    Ok(coupling)
 }
 
 fn refused(units: &[UnitId], kind: Reason, reason: impl Into<String>) -> Error {

@@ -1,8 +1,9 @@
 //! Zeroing: no operator sees anything but 0 from a unit.
 
 use super::silence::{self, Group};
-use super::{Slice, site_of, verify};
-use crate::graph::{Graph, Mask, SiteKind};
+use super::coupling::Coupling;
+use super::{Reason, Slice, site_of, verify};
+use crate::graph::{Graph, Mask, Origin, Site, SiteKind, site};
 use crate::{Error, Model, Result, UnitId};
 use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
@@ -34,7 +35,12 @@ impl Plan {
         let mut group = Group::default();
         for id in units {
             let site = site_of(graph, id)?;
-            silence::zero(graph, site, id.unit, &mut group).map_err(|(kind, reason)| Error::Refused {
+            let done = silence::zero(graph, site, id.unit, &mut group).or_else(|(kind, why)| match kind {
+                Reason::Output => Err((kind, why)),
+                // Everything that could leave with it, at 0: nobody reads the unit any more.
+                _ => by_coupling(graph, site, id.unit, &mut group).map_err(|_| (kind, why)),
+            });
+            done.map_err(|(kind, reason)| Error::Refused {
                 kind,
                 action: "zero",
                 unit: id.to_string(),
@@ -42,20 +48,24 @@ impl Plan {
             })?;
         }
         let mut coupled: BTreeSet<UnitId> = units.iter().cloned().collect();
-        let mut at_value: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for &(value, _, channel) in &group.silent {
-            at_value.entry(value).or_default().push(channel as usize);
+        let mut at_value: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
+        for &(value, dimension, channel) in &group.silent {
+            at_value.entry((value, dimension)).or_default().push(channel as usize);
         }
         let mut masks = Vec::new();
-        for (value, channels) in at_value {
-            for site in graph.sites().iter().filter(|s| s.value == value) {
+        for ((value, dimension), channels) in at_value {
+            let counts = |s: &Site| s.value == value && s.unit_dimension() == dimension;
+            for site in graph.sites().iter().filter(|s| counts(s)) {
                 coupled.extend(channels.iter().map(|c| UnitId::new(&site.name, *c)));
             }
             // Values without a name are part of the group as well: a residual stream inside closures.
-            if let Some(site) = crate::graph::site::site(graph, format!("value {value}"), SiteKind::Raw, value) {
-                masks.push(Mask { site, units: channels });
-            }
+            let named = graph.sites().iter().find(|s| counts(s)).cloned();
+            let site = named.or_else(|| site::site(graph, format!("value {value}"), SiteKind::Raw, value).filter(counts));
+            masks.extend(site.map(|site| Mask { site, units: channels }));
         }
+        // What shares its memory with something else is masked before or behind it.
+        let asked = |m: &Mask| units.iter().any(|u| graph.site(&u.site).is_ok_and(|s| s.value == m.site.value));
+        masks.retain(|m| asked(m) || graph.check_mask(m).is_ok());
         Ok(Plan { units: units.to_vec(), coupled: coupled.into_iter().collect(), slices: slices(graph, &group), masks })
     }
 
@@ -160,6 +170,30 @@ impl Entry {
             .map(drop)
             .map_err(Error::torch(format!("restoring parameter `{}`", self.name)))
     }
+}
+
+/// Adds to `group` what would leave if the unit were pruned, where that is as good as a mask.
+fn by_coupling(graph: &Graph, site: &Site, unit: usize, group: &mut Group) -> Result<(), ()> {
+    let mut coupling = Coupling::new(graph);
+    coupling.cut_unit(site, unit);
+    coupling.close();
+    // How many channels a convolution has stands in the code; a zeroed channel stays where it is.
+    let named = graph.parameters.len() - graph.constants.len();
+    if coupling.refusals.iter().any(|r| r.kind != Reason::GroupedConvolution) || named == 0 {
+        return Err(());
+    }
+    for (value, cut) in coupling.cuts() {
+        for (d, gone) in cut.axes.iter().enumerate() {
+            match (graph.values[value].origin, graph.values[value].parameter) {
+                (Origin::Parameter, Some((p, _))) if p < named => {
+                    group.weights.extend(gone.iter().map(|i| (p, d as i64, *i)));
+                }
+                (Origin::Parameter, _) if !gone.is_empty() => return Err(()),
+                _ => group.silent.extend(gone.iter().map(|i| (value, d as i64, *i))),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn slices(graph: &Graph, group: &Group) -> Vec<Slice> {

@@ -22,6 +22,16 @@ pub(crate) fn canonical(name: &str) -> &str {
 /// The name given to what made a value that no operator was seen to make: a view of another value.
 pub(crate) const UNSEEN: &str = "unseen view";
 
+/// Operators that only move elements: each element of the output is one of the input, or padding.
+pub(crate) const MOVEMENTS: &[&str] = &[
+    "view", "reshape", "unsafe_view", "reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose",
+    "t", "numpy_T", "mT", "swapaxes", "swapdims", "movedim", "select", "slice", "narrow", "chunk", "unsafe_chunk", "split",
+    "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes", "tensor_split", "unbind", "cat", "stack", "hstack", "vstack",
+    "expand", "expand_as", "broadcast_to", "repeat", "tile", "view_as", "reshape_as", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "native_channel_shuffle", "flip", "roll", "rot90", "pad", "constant_pad_nd", "reflection_pad1d",
+    "reflection_pad2d", "replication_pad1d", "replication_pad2d", "unfold", "diagonal", "ravel", UNSEEN,
+];
+
 /// Whether an operator writes to its first argument and returns it.
 pub(crate) fn is_in_place(name: &str, overload: &str) -> bool {
     let name = name.strip_prefix("aten::").unwrap_or(name);

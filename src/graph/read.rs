@@ -85,8 +85,16 @@ impl Graph {
         }
     }
 
+    /// Whether the units of `site` can be masked.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where its value shares memory with one that means something else.
+    pub fn can_mask(&self, site: &Site) -> Result<()> {
+        self.check_mask(&Mask { site: site.clone(), units: Vec::new() })
+    }
+
     /// Refuses a mask whose value shares memory with a value that is read later under another meaning.
-    fn check_mask(&self, mask: &Mask) -> Result<()> {
+    pub(crate) fn check_mask(&self, mask: &Mask) -> Result<()> {
         let site = &mask.site;
         if let Some(unit) = mask.units.iter().find(|u| **u >= site.units) {
             return Err(Error::invalid(

@@ -109,7 +109,7 @@ fn ancestors(graph: &Graph) -> Vec<BTreeSet<ValueId>> {
     all
 }
 
-fn common<'a>(mut paths: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn common<'a>(mut paths: impl Iterator<Item = &'a str>) -> String {
     let mut prefix: Vec<&str> = paths.next().unwrap_or("").split('.').collect();
     for path in paths {
         let same = prefix.iter().zip(path.split('.')).take_while(|(a, b)| **a == *b).count();

@@ -1,9 +1,9 @@
 //! Sites: names, layouts, and how to find each again in the next forward pass.
 
-use super::{Graph, Origin, ValueId, ops, scope};
+use super::{Graph, Origin, ValueId, attention, ops, scope};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// A value whose channels are neurons.
 #[derive(Debug, Clone)]
@@ -32,6 +32,20 @@ pub enum SiteKind {
     Raw,
     /// What leaves a scope.
     Scope,
+    /// The heads of an attention, before they are joined.
+    Heads,
+}
+
+impl SiteKind {
+    /// Its name in lists: `layer`, `raw`, `scope`, `heads`.
+    pub fn name(self) -> &'static str {
+        match self {
+            SiteKind::Layer => "layer",
+            SiteKind::Raw => "raw",
+            SiteKind::Scope => "scope",
+            SiteKind::Heads => "heads",
+        }
+    }
 }
 
 /// Where in a tensor the units and the positions are. `N` is the batch, `C` the units.
@@ -44,6 +58,18 @@ pub enum Layout {
     Vector,
     /// `[N, T, C]`: `prefix` tokens (class, registers) that have no place in the image, then the patch grid in row order.
     Tokens {
+        /// Tokens to drop.
+        prefix: usize,
+        /// Rows of the patch grid.
+        height: usize,
+        /// Columns of the patch grid.
+        width: usize,
+    },
+    /// `[N, H, W, C]`.
+    ChannelsLast,
+    /// `[N, C, T, D]`: a unit is an attention head, its activation at a token the length of the D numbers that it
+    /// returns there. Tokens as in [`Tokens`](Self::Tokens).
+    Heads {
         /// Tokens to drop.
         prefix: usize,
         /// Rows of the patch grid.
@@ -87,6 +113,15 @@ impl Site {
             (Layout::FeatureMap, [_, c, _, _]) if *c == channels => activation.f_alias(),
             (Layout::FeatureMap, [_, c, _]) if *c == channels => activation.f_unsqueeze(2),
             (Layout::Vector, [n, c]) if *c == channels => activation.f_view([*n, *c, 1, 1]),
+            (Layout::ChannelsLast, [_, _, _, c]) if *c == channels => activation.f_permute([0, 3, 1, 2]),
+            (Layout::Heads { prefix, height, width }, [n, c, t, _])
+                if *c == channels && *t == (prefix + height * width) as i64 =>
+            {
+                activation
+                    .f_narrow(2, prefix as i64, (height * width) as i64)
+                    .and_then(|x| x.f_square()?.f_sum_dim_intlist(-1, false, None::<Kind>)?.f_sqrt())
+                    .and_then(|x| x.f_reshape([*n, *c, height as i64, width as i64]))
+            }
             (Layout::Tokens { prefix, height, width }, [n, t, c])
                 if *c == channels && *t == (prefix + height * width) as i64 =>
             {
@@ -109,8 +144,9 @@ impl Site {
     /// The dimension of the raw activation that counts units.
     pub(crate) fn unit_dimension(&self) -> i64 {
         match self.layout {
-            Layout::FeatureMap | Layout::Vector => 1,
+            Layout::FeatureMap | Layout::Vector | Layout::Heads { .. } => 1,
             Layout::Tokens { .. } => 2,
+            Layout::ChannelsLast => 3,
         }
     }
 }
@@ -167,8 +203,9 @@ impl Graph {
         }
         let glob = crate::glob::compile(pattern)
             .map_err(|why| Error::invalid("site", format!("`{pattern}`"), format!("a glob ({why})")))?;
-        let raw = pattern.contains("@raw");
-        let found = indices(&|s| glob.is_match(&s.name) && (s.kind == SiteKind::Raw) == raw);
+        // `layer*` means layers and scopes; their other sites are asked for by name.
+        let special = pattern.contains('@');
+        let found = indices(&|s| glob.is_match(&s.name) && s.name.contains('@') == special);
         if found.is_empty() { Err(self.unknown_site(pattern)) } else { Ok(found) }
     }
 }
@@ -186,6 +223,12 @@ pub(super) fn find(graph: &Graph) -> Vec<Site> {
         let done = after_own_steps(graph, raw);
         sites.extend(site(graph, name.clone(), SiteKind::Layer, done));
         sites.extend(site(graph, format!("{name}@raw"), SiteKind::Raw, raw));
+    }
+    for attention in attention::find(graph) {
+        let name = format!("{}@heads", attention.scope);
+        if !sites.iter().any(|s: &Site| s.name == name) {
+            sites.extend(site(graph, name, SiteKind::Heads, attention.output));
+        }
     }
     let paths = scope::paths(graph);
     for (name, value) in scope::outputs(graph, &paths) {
@@ -259,23 +302,16 @@ pub(crate) fn site(graph: &Graph, name: String, kind: SiteKind, value: ValueId) 
     if shape.first() != Some(&graph.batch) || matches!(graph.values[value].origin, Origin::Input | Origin::Parameter) {
         return None;
     }
-    let from_linear = graph.producer(value).is_some_and(|op| {
-        let mut op = op;
-        // What made the channels: the nearest layer before the value.
-        loop {
-            if ops::is_layer(&graph.ops[op].name) {
-                return graph.ops[op].name == "linear";
-            }
-            match graph.data_inputs(op).next().and_then(|v| graph.producer(v)) {
-                Some(before) => op = before,
-                None => return false,
-            }
-        }
-    });
+    let last = shape.len() > 2 && graph.channel_dimensions(value) == [shape.len() - 1];
     let (units, layout, size) = match shape.as_slice() {
-        [_, c, h, w] if !from_linear => (*c, Layout::FeatureMap, (*h as usize, *w as usize)),
+        [_, c, t, _] if kind == SiteKind::Heads => {
+            let (prefix, height, width) = token_grid(graph, *t as usize);
+            (*c, Layout::Heads { prefix, height, width }, (height, width))
+        }
+        [_, c, h, w] if !last => (*c, Layout::FeatureMap, (*h as usize, *w as usize)),
+        [_, h, w, c] => (*c, Layout::ChannelsLast, (*h as usize, *w as usize)),
         [_, c] => (*c, Layout::Vector, (1, 1)),
-        [_, t, c] if from_linear || kind == SiteKind::Scope => {
+        [_, t, c] if last => {
             let (prefix, height, width) = token_grid(graph, *t as usize);
             (*c, Layout::Tokens { prefix, height, width }, (height, width))
         }

@@ -4,7 +4,7 @@ use crate::UnitId;
 use crate::describe::{DescribedUnit, Description, Status};
 use crate::evaluate::stats::Accuracy;
 use crate::exemplars::UnitExemplars;
-use crate::graph::{Site, SiteKind};
+use crate::graph::Site;
 use crate::probe::{Preprocess, Probe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,13 +67,8 @@ pub struct SiteInfo {
 
 impl From<&Site> for SiteInfo {
     fn from(site: &Site) -> Self {
-        let kind = match site.kind {
-            SiteKind::Layer => "layer",
-            SiteKind::Raw => "raw",
-            SiteKind::Scope => "scope",
-        };
         let (height, width) = site.size;
-        Self { name: site.name.clone(), kind: kind.to_string(), units: site.units, height, width }
+        Self { name: site.name.clone(), kind: site.kind.name().to_string(), units: site.units, height, width }
     }
 }
 

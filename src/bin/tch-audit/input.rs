@@ -2,6 +2,7 @@
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use tch::{Device, Kind, Tensor};
 use tch_audit::probe::Preprocess;
 
 /// ImageNet's, which most published models expect.
@@ -10,7 +11,8 @@ const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 #[derive(Debug, Args)]
 pub struct Input {
-    /// Channels x height x width of the model's input, for example 3x32x32; a batch size in front is ignored.
+    /// Channels x height x width of the model's input, for example 3x32x32; a batch size in front is ignored. One number
+    /// for a model that reads vectors.
     #[arg(long, value_name = "CxHxW", default_value = "3x224x224", value_parser = parse_shape)]
     pub input: Shape,
     /// Mean per channel, of pixels scaled to 0-1 [default: ImageNet's 0.485,0.456,0.406; 0.5 for one channel].
@@ -26,22 +28,38 @@ pub struct Shape {
     pub channels: usize,
     pub height: usize,
     pub width: usize,
+    /// The model reads vectors, not images.
+    pub vector: bool,
 }
 
 fn parse_shape(text: &str) -> Result<Shape, String> {
     let numbers: Option<Vec<usize>> = text.split(['x', ',', '×']).map(|n| n.trim().parse().ok()).collect();
     match numbers.as_deref() {
         Some([channels, height, width] | [_, channels, height, width]) => {
-            Ok(Shape { channels: *channels, height: *height, width: *width })
+            Ok(Shape { channels: *channels, height: *height, width: *width, vector: false })
         }
+        Some([length]) => Ok(Shape { channels: *length, height: 1, width: 1, vector: true }),
         _ => Err("expected channels x height x width, like 3x224x224".to_string()),
     }
 }
 
 impl Input {
+    /// Noise of the model's input shape, `n` of it: an example to trace and verify with.
+    pub fn noise(&self, n: i64) -> Tensor {
+        let Shape { channels, height, width, vector } = self.input;
+        let shape = match vector {
+            true => vec![n, channels as i64],
+            false => vec![n, channels as i64, height as i64, width as i64],
+        };
+        // The same each time.
+        tch::manual_seed(0);
+        Tensor::randn(&shape[..], (Kind::Float, Device::Cpu))
+    }
+
     /// The values together, checked.
     pub fn preprocess(&self) -> anyhow::Result<Preprocess> {
-        let Shape { channels, height, width } = self.input;
+        let Shape { channels, height, width, vector } = self.input;
+        ensure!(!vector, "--input: received one number, allowed channels x height x width: this reads images");
         let normal = |given: &Option<Vec<f32>>, three: [f32; 3]| match (given, channels) {
             (Some(values), _) => values.clone(),
             (None, 3) => three.to_vec(),
@@ -60,8 +78,9 @@ impl Input {
 
     /// The flags with these values, as a command line has them.
     pub fn command(&self) -> Vec<String> {
-        let Shape { channels, height, width } = self.input;
-        let mut words = vec!["--input".to_string(), format!("{channels}x{height}x{width}")];
+        let Shape { channels, height, width, vector } = self.input;
+        let shape = if vector { channels.to_string() } else { format!("{channels}x{height}x{width}") };
+        let mut words = vec!["--input".to_string(), shape];
         for (flag, values) in [("--mean", &self.mean), ("--std", &self.std)] {
             if let Some(values) = values {
                 let values: Vec<String> = values.iter().map(f32::to_string).collect();

@@ -1,18 +1,24 @@
-//! `tch-audit sites`: what can be audited in a model, and what can be zeroed.
+//! `tch-audit sites`: what can be audited in a model, and what can be masked, zeroed and pruned.
 
 use crate::input::Input;
 use crate::output;
 use clap::{Args, ValueHint};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use tch::{Device, Kind, Tensor};
-use tch_audit::edit::Plan;
+use tch::Tensor;
+use tch_audit::edit::{NoOptimizer, Plan, PrunePlan};
 use tch_audit::graph::{Graph, Layout, Site, SiteKind};
 use tch_audit::{Error, Model, UnitId, exit};
 
-/// List the sites of a TorchScript model: what can be audited, and whether its units can be zeroed.
+/// List the sites of a TorchScript model: what can be audited, and what can be done to one of its units.
 ///
 /// A site is a place where neurons can be read. `layer` is a layer after its normalisation and non-linearity,
-/// `layer@raw` directly after its operator, and the name of a scope stands for what leaves that scope.
+/// `layer@raw` directly after its operator, `attention@heads` the heads of an attention, and the name of a scope stands
+/// for what leaves that scope.
+///
+/// A unit can be masked during forward passes, zeroed in the weights, or pruned: taken out of the model, which gets
+/// smaller. Where a unit cannot go alone, the other sites that lose it are named; where something cannot be done
+/// exactly, the reason is.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The TorchScript file.
@@ -26,24 +32,30 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let shape = arguments.input.preprocess()?.shape(1);
     let model = Model::load(&arguments.model)?;
-    let graph = Graph::trace(&model, &Tensor::zeros(shape, (Kind::Float, Device::Cpu)))?;
-    let shown: Vec<&Site> = graph.sites().iter().filter(|s| arguments.raw || s.kind != SiteKind::Raw).collect();
-    let width = shown.iter().map(|s| s.name.chars().count()).max().unwrap_or(4).max(4);
-    let mut lines = vec![format!("{:width$}  {:5}  {:>5}  {:>7}  zeroing one unit", "site", "kind", "units", "map")];
-    for site in &shown {
-        let kind = match site.kind {
-            SiteKind::Layer => "layer",
-            SiteKind::Raw => "raw",
-            SiteKind::Scope => "scope",
-        };
+    let example = arguments.input.noise(1);
+    let graph = Graph::trace(&model, &example)?;
+    let shown: Vec<&Site> =
+        as_tree(graph.sites()).into_iter().filter(|s| arguments.raw || s.kind != SiteKind::Raw).collect();
+    let names: Vec<String> = shown.iter().map(|s| indented(s, &shown)).collect();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(4).max(4);
+    let mut lines = vec![format!("{:width$}  kind   units      map  mask  zero  prune  one unit goes", "site")];
+    for (site, name) in shown.iter().zip(&names) {
         let map = match site.layout {
             Layout::Vector => "vector".to_string(),
-            Layout::FeatureMap | Layout::Tokens { .. } => format!("{}x{}", site.size.0, site.size.1),
+            _ => format!("{}x{}", site.size.0, site.size.1),
         };
-        let zeroing = zeroing(&graph, site);
-        lines.push(format!("{:width$}  {kind:5}  {:>5}  {map:>7}  {zeroing}", site.name, site.units));
+        let (zero, prune) = (zeroed(&graph, site), pruned(&model, &graph, site, &example));
+        let yes = |ok: bool| if ok { "yes" } else { "no" };
+        lines.push(format!(
+            "{name:width$}  {:5}  {:>5}  {map:>7}  {:4}  {:4}  {:5}  {}",
+            site.kind.name(),
+            site.units,
+            yes(graph.can_mask(site).is_ok()),
+            yes(zero.is_ok()),
+            yes(prune.is_ok()),
+            remark(site, &zero, &prune)
+        ));
     }
     let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
     lines.push(format!("{} sites; {units} units in layers", shown.len()));
@@ -51,23 +63,69 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     Ok(exit::CLEAN)
 }
 
-/// What zeroing the first unit of a site would take with it, or why it cannot be done.
-fn zeroing(graph: &Graph, site: &Site) -> String {
-    match Plan::zero(graph, &[UnitId::new(&site.name, 0)]) {
-        Ok(plan) => {
-            let others: Vec<&str> = plan
-                .coupled
-                .iter()
-                .map(|u| u.site.as_str())
-                .filter(|name| !name.contains("@raw") && *name != site.name)
-                .collect();
-            match others.as_slice() {
-                [] => "alone".to_string(),
-                [one] => format!("with {one}"),
-                [first, .., last] => format!("with {} sites, {first} to {last}", others.len()),
-            }
+/// Scopes before what lies in them, otherwise in order of execution.
+fn as_tree(sites: &[Site]) -> Vec<&Site> {
+    fn prefixes(name: &str) -> impl Iterator<Item = &str> {
+        let ends = name.match_indices(['.', '@', '#']).map(|(i, _)| i).chain([name.len()]);
+        ends.map(|end| &name[..end])
+    }
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    for (i, site) in sites.iter().enumerate() {
+        for prefix in prefixes(&site.name) {
+            first.entry(prefix).or_insert(i);
         }
-        Err(Error::Refused { reason, .. }) => format!("no: {reason}"),
-        Err(other) => format!("no: {other}"),
+    }
+    let mut all: Vec<&Site> = sites.iter().collect();
+    all.sort_by_cached_key(|s| prefixes(&s.name).map(|p| first[p]).collect::<Vec<_>>());
+    all
+}
+
+/// The name, by as many steps to the right as there are shown scopes around it.
+fn indented(site: &Site, shown: &[&Site]) -> String {
+    let around = |s: &&&Site| s.kind == SiteKind::Scope && site.name.strip_prefix(&s.name).is_some_and(|r| r.starts_with('.'));
+    let depth = shown.iter().filter(around).count();
+    format!("{}{}", "  ".repeat(depth), site.name)
+}
+
+/// What zeroing the first unit of a site takes with it, or why it cannot be done.
+fn zeroed(graph: &Graph, site: &Site) -> Result<Vec<UnitId>, String> {
+    Plan::zero(graph, &[UnitId::new(&site.name, 0)]).map(|plan| plan.coupled).map_err(reason)
+}
+
+/// What pruning it takes with it. Where that depends on the model's code it is tried, and taken back.
+fn pruned(model: &Model<'_>, graph: &Graph, site: &Site, example: &Tensor) -> Result<Vec<UnitId>, String> {
+    let plan = PrunePlan::new(graph, &[UnitId::new(&site.name, 0)]).map_err(reason)?;
+    if !plan.relies_on.is_empty() {
+        plan.apply(model, graph, example, NoOptimizer).and_then(|pruned| pruned.undo()).map_err(reason)?;
+    }
+    Ok(plan.coupled)
+}
+
+fn reason(error: Error) -> String {
+    match error {
+        Error::Refused { reason, .. } | Error::RolledBack { reason, .. } => reason,
+        other => other.to_string(),
+    }
+}
+
+fn remark(site: &Site, zero: &Result<Vec<UnitId>, String>, prune: &Result<Vec<UnitId>, String>) -> String {
+    match (zero, prune) {
+        (Ok(_), Ok(with)) => company(site, with),
+        (Ok(with), Err(why)) => format!("{}; not pruned: {why}", company(site, with)),
+        (Err(zero), Err(prune)) if zero == prune => format!("not: {zero}"),
+        (Err(zero), Err(prune)) => format!("not zeroed: {zero}; not pruned: {prune}"),
+        (Err(zero), Ok(with)) => format!("{}; not zeroed: {zero}", company(site, with)),
+    }
+}
+
+/// The other sites that lose a unit.
+fn company(site: &Site, coupled: &[UnitId]) -> String {
+    let mut others: Vec<&str> = coupled.iter().map(|u| u.site.as_str()).collect();
+    others.retain(|name| !name.contains("@raw") && *name != site.name);
+    others.dedup();
+    match others.as_slice() {
+        [] => "alone".to_string(),
+        [one] => format!("with {one}"),
+        [first, .., last] => format!("with {} sites, {first} to {last}", others.len()),
     }
 }

@@ -4,9 +4,9 @@
 //! canonical name (`graph::ops::canonical`) to the row of the rule that it follows, or write a rule and a row for it.
 //! What is in no row is refused.
 
-use super::movement::{self, Movement};
 use super::{Coupling, Place};
 use crate::edit::Reason;
+use crate::graph::movement::{Movement, shape_only};
 use crate::graph::{Op, Operand, ValueId, ops};
 use std::collections::BTreeSet;
 use tch::Tensor;
@@ -60,18 +60,7 @@ const RULES: &[(Rule, &[&str])] = &[
         ],
     ),
     (over_one_dimension, &["softmax", "log_softmax", "cumsum", "cumprod", "softmin", "sort", "cosine_similarity"]),
-    (
-        movement,
-        &[
-            "view", "reshape", "unsafe_view", "reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze", "permute",
-            "transpose", "t", "numpy_T", "mT", "swapaxes", "swapdims", "movedim", "select", "slice", "narrow", "chunk", "unsafe_chunk",
-            "split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes", "tensor_split", "unbind", "cat", "stack", "hstack",
-            "vstack", "expand", "expand_as", "broadcast_to", "repeat", "tile", "view_as", "reshape_as", "pixel_shuffle",
-            "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "flip", "roll", "rot90", "pad",
-            "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
-            "unfold", "diagonal", "ravel", ops::UNSEEN,
-        ],
-    ),
+    (movement, ops::MOVEMENTS),
 ];
 
 /// Applies the rule of operator `op`.
@@ -352,56 +341,11 @@ fn lines(c: &Coupling<'_>, v: ValueId, d: usize) -> Option<Tensor> {
     let full = c.of(v)?.full();
     let other = 2 * full.dim() as i64 - 3 - d as i64;
     let lines = full.all_dims(vec![other], false);
-    if channel_dimension(c, v) == Some(d) {
+    if c.graph.matrix_dimension(v) == Some(d) {
         return Some(lines);
     }
     let whole = lines.all_dims(vec![-1], true);
     Some(lines.logical_and(&whole.logical_not()))
-}
-
-/// Which of the last two dimensions of a value counts channels of the layer that made it; `None` for what comes out of a
-/// product of two activations over their channels, like the scores of an attention.
-fn channel_dimension(c: &Coupling<'_>, v: ValueId) -> Option<usize> {
-    let labels = channel_labels(c, v)?;
-    let rank = labels.dim();
-    let varies = |d: &usize| {
-        let first = labels.narrow(*d as i64, 0, 1);
-        labels.ne_tensor(&first).any().int64_value(&[]) != 0
-    };
-    (rank.saturating_sub(2)..rank).find(varies)
-}
-
-/// The channel of the layer before it that each element of a value belongs to.
-fn channel_labels(c: &Coupling<'_>, v: ValueId) -> Option<Tensor> {
-    let graph = c.graph;
-    let shape = &graph.values[v].shape;
-    let counted = |d: usize| {
-        let mut counting = vec![1; shape.len()];
-        counting[d] = shape[d];
-        Tensor::arange(shape[d], (tch::Kind::Int64, tch::Device::Cpu)).reshape(&counting).expand(shape, false)
-    };
-    let index = graph.producer(v)?;
-    let op = &graph.ops[index];
-    let rule = RULES.iter().find(|(_, names)| names.contains(&op.name.as_str()))?.0;
-    let is = |other: Rule| std::ptr::fn_addr_eq(rule, other);
-    if is(convolution) {
-        return Some(counted(1));
-    }
-    if is(product) {
-        let w = *tensors(op).last()?;
-        return (graph.values[w].shape.len() <= 2).then(|| counted(shape.len() - 1));
-    }
-    let from = graph.data_inputs(index).find(|i| graph.producer(*i).is_some())?;
-    if is(movement) {
-        let movement = Movement::of(graph, op)?;
-        let labels = channel_labels(c, from)?.reshape(-1);
-        let first = movement.inputs.iter().find(|(i, _)| *i == from)?.1;
-        let sources = &movement.sources.iter().find(|(o, _)| *o == v)?.1;
-        let inside = (sources - first).clamp(0, labels.size()[0] - 1);
-        return Some(labels.index_select(0, &inside).reshape(shape));
-    }
-    let same = graph.values[from].shape == *shape;
-    if same && !is(attention) { channel_labels(c, from) } else { None }
 }
 
 /// x and y `[N, C, ...]`, everything else `[C]`.
@@ -549,7 +493,7 @@ fn dimension(op: &Op, rank: usize) -> Option<usize> {
 fn movement(c: &mut Coupling<'_>, index: usize) {
     let graph = c.graph;
     let op = &graph.ops[index];
-    for like in movement::shape_only(op) {
+    for like in shape_only(op) {
         if let Some(&y) = op.outputs.first() {
             broadcast(c, &[like, y], Some(y));
         }

@@ -1,14 +1,14 @@
 //! Operators that only move elements: where each element of the output comes from, found by running the operator on
 //! element numbers.
 
-use crate::graph::{Graph, Op, Operand, Value, ValueId, ops};
+use super::{Graph, Op, Operand, Value, ValueId, ops};
 use crate::hook::ffi::{Argument, call};
 use std::collections::BTreeSet;
 use tch::{Device, Kind, Tensor};
 
 /// Where the elements of an operator's outputs come from.
 #[derive(Debug)]
-pub(super) struct Movement {
+pub(crate) struct Movement {
     /// The inputs, each with the number of its first element; 0 is no element (padding).
     pub inputs: Vec<(ValueId, i64)>,
     /// Per output the numbers of its elements' sources, flat.
@@ -101,7 +101,7 @@ fn data(op: &Op) -> Vec<ValueId> {
 }
 
 /// Further tensors, of which only the shape counts (`expand_as`).
-pub(super) fn shape_only(op: &Op) -> impl Iterator<Item = ValueId> {
+pub(crate) fn shape_only(op: &Op) -> impl Iterator<Item = ValueId> {
     let moved: BTreeSet<ValueId> = data(op).into_iter().collect();
     op.reads().filter(move |v| !moved.contains(v)).collect::<Vec<_>>().into_iter()
 }

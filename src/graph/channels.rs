@@ -1,0 +1,98 @@
+//! Which dimensions of a value count channels: followed from the layers that made them.
+
+use super::movement::Movement;
+use super::{Graph, ValueId, ops};
+use tch::{Device, Kind, Tensor};
+
+impl Graph {
+    /// The dimensions along which the channels of the layer before a value are counted: one for a feature map, two where
+    /// they are split into heads; none where no layer made it, or where it comes from a product over channels, like the
+    /// scores of an attention.
+    pub(crate) fn channel_dimensions(&self, v: ValueId) -> &[usize] {
+        self.channels.get_or_init(|| follow(self)).get(v).map_or(&[], Vec::as_slice)
+    }
+
+    /// Of the last two dimensions of a value the one that counts channels.
+    pub(crate) fn matrix_dimension(&self, v: ValueId) -> Option<usize> {
+        let matrix = self.values[v].shape.len().saturating_sub(2);
+        self.channel_dimensions(v).iter().copied().find(|d| *d >= matrix)
+    }
+}
+
+fn follow(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut labels: Vec<Option<Tensor>> = (0..graph.values.len()).map(|_| None).collect();
+    for index in 0..graph.ops.len() {
+        for (v, made) in made(graph, index, &labels) {
+            labels[v] = Some(made);
+        }
+    }
+    labels.iter().map(|l| l.as_ref().map(varying).unwrap_or_default()).collect()
+}
+
+/// The dimensions along which labels differ.
+fn varying(labels: &Tensor) -> Vec<usize> {
+    let differ = |d: &usize| labels.size()[*d] > 1;
+    (0..labels.dim()).filter(differ).collect()
+}
+
+/// The channel that each element of an operator's outputs belongs to, of the layer before it. Dimensions along which it
+/// does not differ have size 1.
+fn made(graph: &Graph, index: usize, labels: &[Option<Tensor>]) -> Vec<(ValueId, Tensor)> {
+    let op = &graph.ops[index];
+    let Some(&y) = op.outputs.first() else { return Vec::new() };
+    let rank = graph.values[y].shape.len();
+    let counted = |d: usize| {
+        let mut counting = vec![1; rank];
+        counting[d] = graph.values[y].shape[d];
+        vec![(y, Tensor::arange(counting[d], (Kind::Int64, Device::Cpu)).reshape(&counting))]
+    };
+    let inputs: Vec<ValueId> = graph.data_inputs(index).collect();
+    let along = |v: ValueId, from_end: usize| {
+        let rank = graph.values[v].shape.len();
+        let own = labels[v].as_ref().map(varying).unwrap_or_default();
+        rank >= from_end && own.iter().find(|d| **d + 2 >= rank) == Some(&(rank - from_end))
+    };
+    match (op.name.as_str(), inputs.as_slice()) {
+        ("conv", _) if rank > 1 => return counted(1),
+        ("scaled_dot_product_attention", _) if rank > 0 => return counted(rank - 1),
+        ("linear" | "bmm" | "baddbmm", operands) if rank > 0 => {
+            return match operands {
+                _ if graph.parameters_of(index).next().is_some() => counted(rank - 1),
+                [.., w] if along(*w, 1) => counted(rank - 1),
+                [x, _] if rank > 1 && along(*x, 2) => counted(rank - 2),
+                _ => Vec::new(),
+            };
+        }
+        _ => {}
+    }
+    let Some((from, known)) = inputs.iter().find_map(|i| Some((*i, labels[*i].as_ref()?))) else { return Vec::new() };
+    let shape = &graph.values[from].shape;
+    if ops::MOVEMENTS.contains(&op.name.as_str()) {
+        return moved(graph, index, from, &known.expand(shape, false)).unwrap_or_default();
+    }
+    let same = |v: &&ValueId| graph.values[**v].shape == *shape || graph.values[**v].shape.len() == shape.len();
+    op.outputs.iter().filter(same).filter_map(|v| {
+        // Pooling changes positions; whatever changes a dimension that counts channels is not followed.
+        let fits = known.size().iter().zip(&graph.values[*v].shape).all(|(own, n)| *own == 1 || own == n);
+        fits.then(|| (*v, known.shallow_clone()))
+    }).collect()
+}
+
+fn moved(graph: &Graph, index: usize, from: ValueId, labels: &Tensor) -> Option<Vec<(ValueId, Tensor)>> {
+    let movement = Movement::of(graph, &graph.ops[index])?;
+    let first = movement.inputs.iter().find(|(i, _)| *i == from)?.1;
+    let labels = labels.reshape(-1);
+    let mut all = Vec::new();
+    for (v, sources) in &movement.sources {
+        let inside = (sources - first).clamp(0, labels.size()[0] - 1);
+        let mut own = labels.index_select(0, &inside).reshape(&graph.values[*v].shape);
+        for d in 0..own.dim() as i64 {
+            let one = own.narrow(d, 0, 1);
+            if own.ne_tensor(&one).any().int64_value(&[]) == 0 {
+                own = one;
+            }
+        }
+        all.push((*v, own.copy()));
+    }
+    Some(all)
+}

@@ -2,6 +2,7 @@
 
 pub mod choose;
 pub mod compare;
+pub mod robustness;
 pub mod stats;
 
 use crate::edit::repair::{BATCH, LastLayer, Refit, folds};

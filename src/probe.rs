@@ -18,7 +18,7 @@ mod memory;
 pub mod paint;
 mod preprocess;
 mod resize;
-mod seed;
+pub(crate) mod seed;
 mod shape;
 
 pub use drawn::drawn;

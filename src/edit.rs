@@ -11,6 +11,9 @@
 
 mod cost;
 mod coupling;
+pub mod journal;
+mod load;
+mod method;
 mod optimizers;
 mod prune;
 mod reason;
@@ -21,6 +24,8 @@ mod verify;
 mod zero;
 
 pub use cost::Cost;
+pub use load::load_pruned;
+pub use method::{Edit, Edited, Method};
 pub use optimizers::{NoOptimizer, Optimizers};
 pub use prune::{PrunePlan, Pruned};
 pub use reason::Reason;
@@ -30,6 +35,7 @@ use crate::graph::{Graph, Site};
 use crate::{Error, Result, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Part of a parameter or buffer that an edit sets to 0 or takes out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +46,20 @@ pub struct Slice {
     pub dimension: i64,
     /// Which entries along this dimension.
     pub indices: Vec<i64>,
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} dimension {}: {}", self.parameter, self.dimension, list(&self.indices))
+    }
+}
+
+/// The first few of a list, and how many there are.
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    const SHOWN: usize = 12;
+    let shown: Vec<String> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if items.len() > SHOWN { format!(", … ({})", items.len()) } else { String::new() };
+    shown.join(", ") + &more
 }
 
 /// The site that a unit names, if it has such a unit.

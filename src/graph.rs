@@ -26,6 +26,7 @@ mod trace;
 pub use read::Mask;
 pub use site::{Layout, Site, SiteKind};
 
+use crate::{Error, Model, Result};
 use tch::Tensor;
 
 /// The operators of one forward pass.
@@ -137,6 +138,18 @@ impl Graph {
     /// The sites of the graph: layers in order of execution, each followed by its `@raw` site, then scopes by name.
     pub fn sites(&self) -> &[Site] {
         &self.sites
+    }
+
+    /// The tensor behind a name of this graph: a parameter or buffer of the model, or a constant that has a name only here.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the nearest names.
+    pub(crate) fn tensor(&self, model: &Model<'_>, name: &str) -> Result<Tensor> {
+        let constants = self.parameters.len() - self.constants.len();
+        let constant = || self.parameters[constants..].iter().position(|n| n == name).map(|i| &self.constants[i]);
+        let valid = || model.parameters().iter().map(|(n, _)| n.as_str());
+        let found = model.parameter(name).or_else(constant).map(Tensor::shallow_clone);
+        found.ok_or_else(|| Error::unknown("parameter", name, valid()))
     }
 
     /// The parameters that operator `op` reads: `(parameter, transposed)`, in argument order.

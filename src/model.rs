@@ -102,7 +102,11 @@ impl<'m> Model<'m> {
             Some(Script::Borrowed(module)) => module,
             Some(Script::Owned(module)) => module.as_ref(),
             None => {
-                return Err(Error::invalid("saving a model", "a tch network", "a TorchScript module (see VarStore::save)"));
+                return Err(Error::invalid(
+                    "saving a model",
+                    "a tch network",
+                    "a TorchScript module (see VarStore::save)",
+                ));
             }
         };
         crate::files::replace(path, |part| {
@@ -192,7 +196,13 @@ impl<'m> Model<'m> {
         let leaf = self.prepare(input)?.f_detach().and_then(|x| x.f_set_requires_grad(true));
         let leaf = leaf.map_err(Error::torch(GRADIENT))?;
         let message = match quietly(|| tch::with_grad(|| (self.forward)(&leaf))) {
-            Ok(Ok(logits)) => return Ok((loss_gradient(&leaf, &logits, labels)?, logits.detach())),
+            Ok(Ok(outputs)) => {
+                let logits = outputs.first().ok_or_else(|| Error::Forward {
+                    message: "the model returns no tensor".to_string(),
+                    input: leaf.size(),
+                })?;
+                return Ok((loss_gradient(&leaf, logits, labels)?, logits.detach()));
+            }
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic,
         };

@@ -38,6 +38,7 @@ pub mod sarif;
 mod tables;
 pub mod terminal;
 
+pub use crate::files::write_atomically;
 pub use assemble::check_writable;
 pub use audit::{
     Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, Origin, ProbeInfo, Run, Settings, SiteInfo,
@@ -46,7 +47,6 @@ pub use audit::{
 pub use edit::{
     Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
 };
-pub use crate::files::write_atomically;
 pub use files::{FILES, write_all};
 pub use format::Format;
 pub use policy::{ReportedFinding, ReportedPolicy};

@@ -165,8 +165,7 @@ fn request(folder: &Path, file: &str, network: &Network, case: &Case, io: &Io) -
             if !unchanged(&before, &model) {
                 return Err("refused, but the model changed".into());
             }
-            let given: BTreeSet<&str> =
-                case.expected.reasons.iter().filter_map(|r| r.split(':').next()).collect();
+            let given: BTreeSet<&str> = case.expected.reasons.iter().filter_map(|r| r.split(':').next()).collect();
             if !kinds(kind).iter().any(|k| given.contains(k)) {
                 return Err(format!("refused as {kind:?} ({reason}), expected one of {given:?}"));
             }
@@ -182,8 +181,12 @@ fn request(folder: &Path, file: &str, network: &Network, case: &Case, io: &Io) -
 #[test]
 fn every_request_is_answered_as_the_reference_answers_it() {
     let Some(root) = golden("pruning") else { return };
-    let mut folders: Vec<_> =
-        std::fs::read_dir(root).unwrap().flatten().map(|e| e.path()).filter(|p| p.join("cases.json").exists()).collect();
+    let mut folders: Vec<_> = std::fs::read_dir(root)
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.join("cases.json").exists())
+        .collect();
     folders.sort();
     let (mut pruned, mut refused, mut wrong) = (0, 0, Vec::new());
     for folder in &folders {

@@ -107,7 +107,11 @@ fn try_one(model: &Model, graph: &Graph, x: &Tensor, id: &UnitId) -> Result<Resu
     pruned.undo()?;
     let difference = (&output - &masked).abs().max().double_value(&[]);
     let scale = masked.abs().max().double_value(&[]);
-    Ok(if difference <= 1e-4 * scale { Ok(()) } else { Err(format!("differs from the masked model by {difference:.2e} of {scale:.2e}")) })
+    Ok(if difference <= 1e-4 * scale {
+        Ok(())
+    } else {
+        Err(format!("differs from the masked model by {difference:.2e} of {scale:.2e}"))
+    })
 }
 
 fn bytes(model: &Model) -> Vec<Tensor> {

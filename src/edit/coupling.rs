@@ -172,7 +172,9 @@ impl<'g> Coupling<'g> {
         let mut refusals = Vec::new();
         for (v, cut) in self.cuts() {
             match graph.values[v].origin {
-                Origin::Input => refusals.push((Reason::Input, "its channels are channels of the model's input".to_string())),
+                Origin::Input => {
+                    refusals.push((Reason::Input, "its channels are channels of the model's input".to_string()))
+                }
                 Origin::Op(op) if !graph.ops[op].outputs.contains(&v) => refusals.push((
                     Reason::UnknownOperator,
                     format!("`{}` writes to memory that is also read through another view", graph.ops[op].aten),
@@ -203,11 +205,12 @@ impl<'g> Coupling<'g> {
             let op = &graph.ops[index];
             let kept = |v: ValueId, numbers: Tensor| match self.cuts.get(&v) {
                 None => numbers,
-                Some(cut) => (0..numbers.dim()).filter(|d| !cut.axes[*d].is_empty()).fold(numbers.shallow_clone(), |t, d| {
-                    t.index_select(d as i64, &Tensor::from_slice(&cut.kept(d)))
-                }),
+                Some(cut) => (0..numbers.dim())
+                    .filter(|d| !cut.axes[*d].is_empty())
+                    .fold(numbers.shallow_clone(), |t, d| t.index_select(d as i64, &Tensor::from_slice(&cut.kept(d)))),
             };
-            let scattered = op.reads().chain(op.outputs.iter().copied()).any(|v| self.of(v).is_some_and(Cut::is_scattered));
+            let scattered =
+                op.reads().chain(op.outputs.iter().copied()).any(|v| self.of(v).is_some_and(Cut::is_scattered));
             if !scattered && !movement.still_holds(graph, op, kept) {
                 let made = op.outputs.first().map(|v| format!("{:?}", graph.values[*v].shape)).unwrap_or_default();
                 found.insert(if op.aten.is_empty() {

@@ -75,11 +75,14 @@ impl PrunePlan {
                 .position(|n| n == slice.parameter)
                 .ok_or_else(|| Error::unknown("parameter", &slice.parameter, names()))?;
             let root = (0..graph.values.len()).find(|v| {
-                graph.values[*v].origin == Origin::Parameter && graph.values[*v].parameter.is_some_and(|(p, _)| p == parameter)
+                graph.values[*v].origin == Origin::Parameter
+                    && graph.values[*v].parameter.is_some_and(|(p, _)| p == parameter)
             });
-            let value = root.ok_or_else(|| refused(&[], Reason::Request, format!("nothing reads `{}`", slice.parameter)))?;
+            let value =
+                root.ok_or_else(|| refused(&[], Reason::Request, format!("nothing reads `{}`", slice.parameter)))?;
             let size = usize::try_from(slice.dimension).ok().and_then(|d| graph.values[value].shape.get(d).copied());
-            let inside = size.is_some_and(|n| !slice.indices.is_empty() && slice.indices.iter().all(|i| (0..n).contains(i)));
+            let inside =
+                size.is_some_and(|n| !slice.indices.is_empty() && slice.indices.iter().all(|i| (0..n).contains(i)));
             if !inside {
                 let shape = &graph.values[value].shape;
                 let text = format!(
@@ -97,7 +100,8 @@ impl PrunePlan {
         coupling.close();
         let named = graph.parameters.len() - graph.constants.len();
         if named == 0 {
-            coupling.refuse(Reason::Frozen, "the model is frozen: its weights are constants; export it without freezing");
+            coupling
+                .refuse(Reason::Frozen, "the model is frozen: its weights are constants; export it without freezing");
         }
         if let Some(first) = coupling.refusals.first() {
             return Err(refused(units, first.kind, first.text.clone()));
@@ -165,7 +169,8 @@ impl PrunePlan {
     /// [`Error::Torch`]; the model is then what it was.
     pub fn apply_unverified(&self, model: &Model<'_>, graph: &Graph) -> Result<Pruned> {
         let parts = self.parts(model, graph)?;
-        let shrunk = parts.iter().try_for_each(Shrink::shrink).and_then(|()| parts.iter().try_for_each(Shrink::forget_gradient));
+        let shrunk =
+            parts.iter().try_for_each(Shrink::shrink).and_then(|()| parts.iter().try_for_each(Shrink::forget_gradient));
         match shrunk {
             Ok(()) => Ok(Pruned { parts, difference: f64::NAN }),
             Err(error) => {
@@ -190,17 +195,8 @@ impl PrunePlan {
         for slice in &self.slices {
             by_name.entry(&slice.parameter).or_default().push(slice);
         }
-        let named = graph.parameters.len() - graph.constants.len();
-        by_name
-            .into_iter()
-            .map(|(name, slices)| {
-                let constant = || graph.parameters.iter().skip(named).position(|n| n == name).map(|i| &graph.constants[i]);
-                let valid = || model.parameters().iter().map(|(n, _)| n.as_str());
-                let tensor =
-                    model.parameter(name).or_else(constant).ok_or_else(|| Error::unknown("parameter", name, valid()))?;
-                Shrink::new(name, tensor, &slices)
-            })
-            .collect()
+        let part = |(name, slices): (&str, Vec<&Slice>)| Shrink::new(name, &graph.tensor(model, name)?, &slices);
+        by_name.into_iter().map(part).collect()
     }
 }
 
@@ -227,15 +223,10 @@ fn refused(units: &[UnitId], kind: Reason, reason: impl Into<String>) -> Error {
 
 impl fmt::Display for PrunePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units: Vec<String> = self.units.iter().map(ToString::to_string).collect();
-        writeln!(f, "prune {}", units.join(", "))?;
+        writeln!(f, "prune {}", super::list(&self.units))?;
         writeln!(f, "  before  {}", self.before)?;
         writeln!(f, "  after   {}", self.after)?;
-        for slice in &self.slices {
-            let indices: Vec<String> = slice.indices.iter().take(12).map(ToString::to_string).collect();
-            let more = if slice.indices.len() > 12 { format!(", … ({})", slice.indices.len()) } else { String::new() };
-            writeln!(f, "  {} dimension {}: {}{more}", slice.parameter, slice.dimension, indices.join(", "))?;
-        }
+        self.slices.iter().try_for_each(|slice| writeln!(f, "  {slice}"))?;
         self.relies_on.iter().try_for_each(|what| writeln!(f, "  relies on the model's code: {what}"))
     }
 }

@@ -7,9 +7,9 @@
 //! Spurious Correlations, 2022, arXiv 2204.02937. Differs: the layer is pulled towards its old weights, and how strongly
 //! is chosen by cross-validation.
 
+use crate::edit::Reason;
 use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
 use crate::probe::Probe;
-use crate::edit::Reason;
 use crate::{Error, Model, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};

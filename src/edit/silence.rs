@@ -1,7 +1,7 @@
 //! Which weights must become 0 so that a unit is 0, and which other units become 0 with it.
 
-use crate::graph::{Graph, Op, Operand, Site, ValueId, ops, site::weight_of};
 use super::Reason;
+use crate::graph::{Graph, Op, Operand, Site, ValueId, ops, site::weight_of};
 use std::collections::BTreeSet;
 
 /// A coupled group: what is set to 0, and what is 0 because of it.

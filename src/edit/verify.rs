@@ -14,7 +14,10 @@ pub(super) fn outputs(model: &Model<'_>, example: &Tensor, expected: &[Tensor]) 
     let run = || model.run_all(&model.prepare(example)?);
     let outputs = run().map_err(|e| (Reason::Code, e.to_string()))?;
     if outputs.len() < expected.len() {
-        return Err((Reason::Code, format!("the model returns {} tensors, it returned {}", outputs.len(), expected.len())));
+        return Err((
+            Reason::Code,
+            format!("the model returns {} tensors, it returned {}", outputs.len(), expected.len()),
+        ));
     }
     let mut largest = 0.0_f64;
     for (output, expected) in outputs.iter().zip(expected) {
@@ -41,7 +44,9 @@ fn difference(output: &Tensor, expected: &Tensor) -> Result<f64, (Reason, String
         return Err((Reason::NotFinite, "the output is not finite".to_string()));
     }
     if difference > TOLERANCE * scale.max(1e-3) {
-        let text = format!("the output differs from that of the model with the units at 0 by {difference:.3e} (largest {scale:.3e})");
+        let text = format!(
+            "the output differs from that of the model with the units at 0 by {difference:.3e} (largest {scale:.3e})"
+        );
         return Err((Reason::Silent, text));
     }
     Ok(difference)

@@ -1,11 +1,12 @@
 //! Zeroing: no operator sees anything but 0 from a unit.
 
-use super::silence::{self, Group};
 use super::coupling::Coupling;
+use super::silence::{self, Group};
 use super::{Reason, Slice, site_of, verify};
 use crate::graph::{Graph, Mask, Origin, Site, SiteKind, site};
 use crate::{Error, Model, Result, UnitId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use tch::Tensor;
 
 /// What zeroing some units would change. A plan changes nothing.
@@ -40,12 +41,7 @@ impl Plan {
                 // Everything that could leave with it, at 0: nobody reads the unit any more.
                 _ => by_coupling(graph, site, id.unit, &mut group).map_err(|_| (kind, why)),
             });
-            done.map_err(|(kind, reason)| Error::Refused {
-                kind,
-                action: "zero",
-                unit: id.to_string(),
-                reason,
-            })?;
+            done.map_err(|(kind, reason)| Error::Refused { kind, action: "zero", unit: id.to_string(), reason })?;
         }
         let mut coupled: BTreeSet<UnitId> = units.iter().cloned().collect();
         let mut at_value: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
@@ -60,7 +56,8 @@ impl Plan {
             }
             // Values without a name are part of the group as well: a residual stream inside closures.
             let named = graph.sites().iter().find(|s| counts(s)).cloned();
-            let site = named.or_else(|| site::site(graph, format!("value {value}"), SiteKind::Raw, value).filter(counts));
+            let site =
+                named.or_else(|| site::site(graph, format!("value {value}"), SiteKind::Raw, value).filter(counts));
             masks.extend(site.map(|site| Mask { site, units: channels }));
         }
         // What shares its memory with something else is masked before or behind it.
@@ -104,6 +101,13 @@ impl Plan {
             }
         }
         Ok(applied)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "zero {}", super::list(&self.units))?;
+        self.slices.iter().try_for_each(|slice| writeln!(f, "  {slice}"))
     }
 }
 

@@ -45,7 +45,9 @@ fn attention(graph: &Graph, index: usize) -> Option<Attention> {
                         normalised = true;
                         value = *x;
                     }
-                    (name, [x, ..]) if name != "linear" && graph.values[*x].shape == graph.values[value].shape => value = *x,
+                    (name, [x, ..]) if name != "linear" && graph.values[*x].shape == graph.values[value].shape => {
+                        value = *x
+                    }
                     _ => return None,
                 }
             }

@@ -71,11 +71,15 @@ fn made(graph: &Graph, index: usize, labels: &[Option<Tensor>]) -> Vec<(ValueId,
         return moved(graph, index, from, &known.expand(shape, false)).unwrap_or_default();
     }
     let same = |v: &&ValueId| graph.values[**v].shape == *shape || graph.values[**v].shape.len() == shape.len();
-    op.outputs.iter().filter(same).filter_map(|v| {
-        // Pooling changes positions; whatever changes a dimension that counts channels is not followed.
-        let fits = known.size().iter().zip(&graph.values[*v].shape).all(|(own, n)| *own == 1 || own == n);
-        fits.then(|| (*v, known.shallow_clone()))
-    }).collect()
+    op.outputs
+        .iter()
+        .filter(same)
+        .filter_map(|v| {
+            // Pooling changes positions; whatever changes a dimension that counts channels is not followed.
+            let fits = known.size().iter().zip(&graph.values[*v].shape).all(|(own, n)| *own == 1 || own == n);
+            fits.then(|| (*v, known.shallow_clone()))
+        })
+        .collect()
 }
 
 fn moved(graph: &Graph, index: usize, from: ValueId, labels: &Tensor) -> Option<Vec<(ValueId, Tensor)>> {

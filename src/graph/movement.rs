@@ -30,7 +30,8 @@ impl Movement {
         let results = if op.name == ops::UNSEEN {
             vec![view_of(&graph.values[movement.inputs.first()?.0], &graph.values[*op.outputs.first()?])?]
         } else {
-            let numbers: Vec<Tensor> = movement.inputs.iter().map(|(v, n)| numbered(&graph.values[*v].shape, *n)).collect();
+            let numbers: Vec<Tensor> =
+                movement.inputs.iter().map(|(v, n)| numbered(&graph.values[*v].shape, *n)).collect();
             replay(graph, op, &numbers)?
         };
         if results.len() != op.outputs.len() {
@@ -114,7 +115,8 @@ fn numbered(shape: &[i64], first: i64) -> Tensor {
 
 fn replay(graph: &Graph, op: &Op, data: &[Tensor]) -> Option<Vec<Tensor>> {
     let pads = op.name.contains("pad");
-    let shapes: Vec<Tensor> = shape_only(op).map(|v| Tensor::zeros(&graph.values[v].shape, (Kind::Double, Device::Cpu))).collect();
+    let shapes: Vec<Tensor> =
+        shape_only(op).map(|v| Tensor::zeros(&graph.values[v].shape, (Kind::Double, Device::Cpu))).collect();
     let (mut data, mut shapes) = (data.iter(), shapes.iter());
     let mut arguments = Vec::new();
     let mut moved = false;

@@ -2,8 +2,8 @@
 
 use super::site::{Route, Site};
 use super::{Graph, ops};
-use crate::hook::{self, Event};
 use crate::edit::Reason;
+use crate::hook::{self, Event};
 use crate::{Error, Model, Result};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -112,7 +112,7 @@ impl Graph {
                 .find(|&v| v != value && self.values[v].storage == Some(storage) && self.producer(v) < Some(made_by));
             if shared.is_some() {
                 return Err(Error::Refused {
-            kind: Reason::Other,
+                    kind: Reason::Other,
                     action: "mask",
                     unit: format!("site `{}`", site.name),
                     reason: format!(

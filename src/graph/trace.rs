@@ -207,7 +207,17 @@ impl Tracer {
         let (ops, values) = (self.ops, self.values);
         let constants = constant_names(&ops, &values, &parameters, self.constants.len());
         parameters.extend(constants);
-        let mut graph = Graph { ops, values, parameters, constants: self.constants, output, outputs, batch, sites: Vec::new(), channels: Default::default() };
+        let mut graph = Graph {
+            ops,
+            values,
+            parameters,
+            constants: self.constants,
+            output,
+            outputs,
+            batch,
+            sites: Vec::new(),
+            channels: Default::default(),
+        };
         graph.sites = site::find(&graph);
         graph
     }

@@ -82,7 +82,8 @@ fn as_tree(sites: &[Site]) -> Vec<&Site> {
 
 /// The name, by as many steps to the right as there are shown scopes around it.
 fn indented(site: &Site, shown: &[&Site]) -> String {
-    let around = |s: &&&Site| s.kind == SiteKind::Scope && site.name.strip_prefix(&s.name).is_some_and(|r| r.starts_with('.'));
+    let around =
+        |s: &&&Site| s.kind == SiteKind::Scope && site.name.strip_prefix(&s.name).is_some_and(|r| r.starts_with('.'));
     let depth = shown.iter().filter(around).count();
     format!("{}{}", "  ".repeat(depth), site.name)
 }

@@ -18,21 +18,118 @@ const RULES: &[(Rule, &[&str])] = &[
         elementwise,
         &[
             // of one tensor
-            "relu", "relu6", "gelu", "silu", "mish", "tanh", "sigmoid", "hardswish", "hardsigmoid", "hardtanh",
-            "leaky_relu", "elu", "celu", "selu", "softplus", "softsign", "softshrink", "hardshrink", "tanhshrink",
-            "log_sigmoid", "rrelu", "threshold", "clamp", "clamp_min", "clamp_max", "abs", "neg", "exp", "expm1", "log",
-            "log1p", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "erf", "sign", "floor", "ceil", "round",
-            "dropout", "native_dropout", "feature_dropout", "alpha_dropout", "logical_not", "isnan", "nan_to_num",
+            "relu",
+            "relu6",
+            "gelu",
+            "silu",
+            "mish",
+            "tanh",
+            "sigmoid",
+            "hardswish",
+            "hardsigmoid",
+            "hardtanh",
+            "leaky_relu",
+            "elu",
+            "celu",
+            "selu",
+            "softplus",
+            "softsign",
+            "softshrink",
+            "hardshrink",
+            "tanhshrink",
+            "log_sigmoid",
+            "rrelu",
+            "threshold",
+            "clamp",
+            "clamp_min",
+            "clamp_max",
+            "abs",
+            "neg",
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "sqrt",
+            "rsqrt",
+            "square",
+            "reciprocal",
+            "sin",
+            "cos",
+            "erf",
+            "sign",
+            "floor",
+            "ceil",
+            "round",
+            "dropout",
+            "native_dropout",
+            "feature_dropout",
+            "alpha_dropout",
+            "logical_not",
+            "isnan",
+            "nan_to_num",
             // of several
-            "add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum", "where", "masked_fill", "addcmul", "addcdiv",
-            "lerp", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "atan2", "remainder", "fmod", "copy",
+            "add",
+            "sub",
+            "rsub",
+            "mul",
+            "div",
+            "pow",
+            "maximum",
+            "minimum",
+            "where",
+            "masked_fill",
+            "addcmul",
+            "addcdiv",
+            "lerp",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "gt",
+            "ge",
+            "logical_and",
+            "logical_or",
+            "atan2",
+            "remainder",
+            "fmod",
+            "copy",
             // copies
-            "clone", "contiguous", "detach", "alias", "to", "to_copy", "zeros_like", "ones_like", "full_like", "fill", "zero",
-            "rand_like", "randn_like", "empty_like", "lift_fresh", "requires_grad",
+            "clone",
+            "contiguous",
+            "detach",
+            "alias",
+            "to",
+            "to_copy",
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "fill",
+            "zero",
+            "rand_like",
+            "randn_like",
+            "empty_like",
+            "lift_fresh",
+            "requires_grad",
         ],
     ),
     (copies_first, &["type_as"]),
-    (constant, &["zeros", "ones", "full", "arange", "eye", "empty", "scalar_tensor", "tensor", "new_zeros", "new_ones", "new_full", "linspace"]),
+    (
+        constant,
+        &[
+            "zeros",
+            "ones",
+            "full",
+            "arange",
+            "eye",
+            "empty",
+            "scalar_tensor",
+            "tensor",
+            "new_zeros",
+            "new_ones",
+            "new_full",
+            "linspace",
+        ],
+    ),
     (convolution, &["conv"]),
     (product, &["linear", "bmm", "baddbmm"]),
     (attention, &["scaled_dot_product_attention"]),
@@ -45,18 +142,54 @@ const RULES: &[(Rule, &[&str])] = &[
     (
         per_map,
         &[
-            "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-            "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
-            "adaptive_max_pool2d", "mkldnn_max_pool2d", "lp_pool2d",
-            "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest_exact2d", "upsample_bilinear2d",
-            "upsample_bicubic2d", "upsample_linear1d", "upsample_bilinear2d_aa", "upsample_bicubic2d_aa", "grid_sampler", "grid_sampler_2d",
+            "max_pool1d",
+            "max_pool2d",
+            "max_pool3d",
+            "max_pool2d_with_indices",
+            "avg_pool1d",
+            "avg_pool2d",
+            "avg_pool3d",
+            "adaptive_avg_pool1d",
+            "adaptive_avg_pool2d",
+            "adaptive_avg_pool3d",
+            "adaptive_max_pool1d",
+            "adaptive_max_pool2d",
+            "mkldnn_max_pool2d",
+            "lp_pool2d",
+            "upsample_nearest1d",
+            "upsample_nearest2d",
+            "upsample_nearest_exact2d",
+            "upsample_bilinear2d",
+            "upsample_bicubic2d",
+            "upsample_linear1d",
+            "upsample_bilinear2d_aa",
+            "upsample_bicubic2d_aa",
+            "grid_sampler",
+            "grid_sampler_2d",
         ],
     ),
     (
         reduction,
         &[
-            "mean", "sum", "amax", "amin", "max", "min", "argmax", "argmin", "var", "std", "var_mean", "std_mean", "norm", "linalg_vector_norm",
-            "logsumexp", "prod", "any", "all", "median",
+            "mean",
+            "sum",
+            "amax",
+            "amin",
+            "max",
+            "min",
+            "argmax",
+            "argmin",
+            "var",
+            "std",
+            "var_mean",
+            "std_mean",
+            "norm",
+            "linalg_vector_norm",
+            "logsumexp",
+            "prod",
+            "any",
+            "all",
+            "median",
         ],
     ),
     (over_one_dimension, &["softmax", "log_softmax", "cumsum", "cumprod", "softmin", "sort", "cosine_similarity"]),
@@ -70,7 +203,10 @@ pub(super) fn apply(c: &mut Coupling<'_>, op: usize) {
         Some((rule, _)) => rule(c, op),
         None => {
             let aten = &c.graph.ops[op].aten;
-            c.refuse(Reason::UnknownOperator, format!("there is no rule for `{aten}`, which reads or makes its channels"));
+            c.refuse(
+                Reason::UnknownOperator,
+                format!("there is no rule for `{aten}`, which reads or makes its channels"),
+            );
         }
     }
 }
@@ -86,14 +222,20 @@ pub(super) fn check(c: &mut Coupling<'_>) {
         // The dimension of the weight that holds one block per group.
         let (Some(cut), blocks) = (c.of(w), c.graph.values[w].shape[0]) else { continue };
         if blocks == groups {
-            let text = format!("a depthwise convolution ({}) reads or makes it; its number of groups is in the model's code", c.name(w));
+            let text = format!(
+                "a depthwise convolution ({}) reads or makes it; its number of groups is in the model's code",
+                c.name(w)
+            );
             c.refuse(Reason::GroupedConvolution, text);
             continue;
         }
         let mut lost = vec![0; groups as usize];
         cut.axes[0].iter().for_each(|i| lost[(i * groups / blocks) as usize] += 1);
         if lost.windows(2).any(|w| w[0] != w[1]) {
-            let text = format!("the {groups} groups of the convolution {} would lose different numbers of channels", c.name(w));
+            let text = format!(
+                "the {groups} groups of the convolution {} would lose different numbers of channels",
+                c.name(w)
+            );
             c.refuse(Reason::GroupedConvolution, text);
         }
     }
@@ -180,8 +322,7 @@ fn broadcast(c: &mut Coupling<'_>, values: &[ValueId], output: Option<ValueId>) 
     for v in values {
         let own = c.graph.values[v].shape.clone();
         let lead = rank - own.len();
-        let over: Vec<i64> =
-            (0..rank).filter(|d| *d < lead || own[d - lead] != shape[*d]).map(|d| d as i64).collect();
+        let over: Vec<i64> = (0..rank).filter(|d| *d < lead || own[d - lead] != shape[*d]).map(|d| d as i64).collect();
         let reduced = if over.is_empty() { full.shallow_clone() } else { full.all_dims(over, true) };
         c.cut_elements(v, &reduced.reshape(&own));
     }
@@ -273,7 +414,10 @@ fn product(c: &mut Coupling<'_>, index: usize) {
     }
     if rx < 2 {
         let aten = op.aten.clone();
-        return c.refuse(Reason::UnknownOperator, format!("there is no rule for `{aten}` of a vector and a stack of matrices"));
+        return c.refuse(
+            Reason::UnknownOperator,
+            format!("there is no rule for `{aten}` of a vector and a stack of matrices"),
+        );
     }
     contract(c, (x, rx - 1), (w, rw - 2));
     contract(c, (x, rx - 2), (y, c.rank(y) - 2));
@@ -440,7 +584,10 @@ fn reduction(c: &mut Coupling<'_>, index: usize) {
     let Some(x) = op.reads().next() else { return };
     let rank = c.rank(x);
     let positive = |d: &i64| d.rem_euclid(rank.max(1) as i64) as usize;
-    let several = op.inputs.iter().find_map(|o| if let Operand::Ints(d) = o { Some(d.iter().map(positive).collect()) } else { None });
+    let several = op
+        .inputs
+        .iter()
+        .find_map(|o| if let Operand::Ints(d) = o { Some(d.iter().map(positive).collect()) } else { None });
     let reduced: Vec<usize> = match several {
         Some(dims) if !Vec::is_empty(&dims) => dims,
         // max(x, dim) and its kin; mean(x) and its kin

@@ -1,0 +1,246 @@
+//! `edits.json`: what was done to the models of a folder, and how to take it back.
+//!
+//! Beside the journal, `edits/` holds what each edit replaced. Every model's edits are a chain; the last one is taken
+//! back first.
+
+use super::{Cost, Edit, Method, Slice};
+use crate::files::{replace, write_atomically};
+use crate::graph::Graph;
+use crate::{Error, Model, Result, UnitId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+const NAME: &str = "edits.json";
+const FOLDER: &str = "edits";
+const VERSION: u32 = 1;
+
+/// The journal of a folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Journal {
+    /// The version of this format.
+    pub version: u32,
+    /// All edits, oldest first.
+    pub edits: Vec<Entry>,
+}
+
+/// One edit of one model file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The model's file name.
+    pub file: String,
+    /// BLAKE3 of the file as this edit left it.
+    pub blake3: String,
+    /// The name of the file that was edited.
+    pub from: String,
+    /// What was done.
+    pub method: Method,
+    /// The units that were asked for.
+    pub units: Vec<UnitId>,
+    /// Every unit that is 0 or gone.
+    pub coupled: Vec<UnitId>,
+    /// What changed.
+    pub slices: Vec<Slice>,
+    /// What the model cost before, and costs now.
+    pub before: Cost,
+    /// As `before`, after.
+    pub after: Cost,
+    /// The largest difference between the edited model's output and what the plan promised.
+    pub difference: f64,
+    /// The shape of the example that the edit was verified with.
+    pub input: Vec<i64>,
+    /// The file, beside the journal, with the tensors that the edit replaced.
+    pub originals: String,
+}
+
+/// What an edit replaces, read before it is made.
+#[derive(Debug)]
+pub struct Originals(Vec<(String, Tensor)>);
+
+impl Originals {
+    /// Copies the parameters and buffers that `edit` will change.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when the model has no such parameter.
+    pub fn before(edit: &Edit, model: &Model<'_>, graph: &Graph) -> Result<Self> {
+        let mut names: Vec<&str> = edit.slices().iter().map(|s| s.parameter.as_str()).collect();
+        names.dedup();
+        let copies = names.into_iter().map(|name| {
+            let copy = graph.tensor(model, name)?.f_detach_copy().map_err(Error::torch(format!("reading `{name}`")))?;
+            Ok((name.to_string(), copy))
+        });
+        Ok(Self(copies.collect::<Result<_>>()?))
+    }
+}
+
+impl Journal {
+    /// The journal of the folder that `model` lies in; empty when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Invalid`] when it is no journal.
+    pub fn beside(model: &Path) -> Result<Self> {
+        let path = folder_of(model).join(NAME);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { version: VERSION, edits: Vec::new() });
+            }
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        let allowed = || format!("a journal of edits, version {VERSION}");
+        let journal: Self =
+            serde_json::from_slice(&bytes).map_err(|e| Error::invalid(path.display().to_string(), e, allowed()))?;
+        if journal.version != VERSION {
+            return Err(Error::invalid(path.display().to_string(), format!("version {}", journal.version), allowed()));
+        }
+        Ok(journal)
+    }
+
+    /// The edits of the model file `name`, oldest first.
+    pub fn of<'j>(&'j self, name: &'j str) -> impl DoubleEndedIterator<Item = &'j Entry> {
+        self.edits.iter().filter(move |e| e.file == name)
+    }
+
+    /// Saves an edited TorchScript model as `to`, and writes down how it came from the file `from`. Earlier edits of
+    /// `from` become part of the chain of `to`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when something cannot be read or written; an older file at `to` is then what it was.
+    pub fn save(
+        model: &Model<'_>,
+        (from, to): (&Path, &Path),
+        edit: &Edit,
+        (before, after): (Cost, Cost),
+        difference: f64,
+        input: &[i64],
+        originals: &Originals,
+    ) -> Result<Entry> {
+        let file = name_of(to)?;
+        let mut chain = carried(from, to)?;
+        let number = chain.len() + 1;
+        let kept = format!("{FOLDER}/{file}.{number}.safetensors");
+        let path = folder_of(to).join(&kept);
+        make_folder(to)?;
+        replace(&path, |part| {
+            let named: Vec<(&str, Tensor)> = originals.0.iter().map(|(n, t)| (n.as_str(), t.shallow_clone())).collect();
+            Tensor::write_safetensors(&named, part).map_err(Error::torch(format!("writing {}", path.display())))
+        })?;
+        model.save(to)?;
+        let entry = Entry {
+            file: file.clone(),
+            blake3: hash(to)?,
+            from: name_of(from)?,
+            method: edit.method(),
+            units: edit.units().to_vec(),
+            coupled: edit.coupled().to_vec(),
+            slices: edit.slices().to_vec(),
+            before,
+            after,
+            difference,
+            input: input.to_vec(),
+            originals: kept,
+        };
+        chain.push(entry.clone());
+        write(to, &file, chain)?;
+        Ok(entry)
+    }
+
+    /// Takes the last edit of the TorchScript file `from` back and saves the result as `to`. Returns what was taken back.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the journal knows no edit of the file, or the file has changed since;
+    /// [`Error::Io`] and [`Error::Torch`] when something cannot be read or written.
+    pub fn undo(from: &Path, to: &Path) -> Result<Entry> {
+        let (name, file) = (name_of(from)?, name_of(to)?);
+        let journal = Self::beside(from)?;
+        let Some(last) = journal.of(&name).next_back().cloned() else {
+            let known: Vec<&str> = journal.edits.iter().map(|e| e.file.as_str()).collect();
+            return Err(Error::unknown("edited model in the journal", &name, known));
+        };
+        if hash(from)? != last.blake3 {
+            let what = from.display().to_string();
+            return Err(Error::invalid(what, "a file that has changed since the edit", "the file that the edit wrote"));
+        }
+        let path = folder_of(from).join(&last.originals);
+        let read = Tensor::read_safetensors(&path).map_err(Error::torch(format!("reading {}", path.display())))?;
+        let model = Model::load(from)?;
+        // Constants have no names but those of a trace.
+        let nameless = read.iter().any(|(name, _)| model.parameter(name).is_none());
+        let shape = last.input.as_slice();
+        let example = || Tensor::f_zeros(shape, (tch::Kind::Float, model.device())).map_err(Error::torch("tracing"));
+        let graph = if nameless { Some(Graph::trace(&model, &example()?)?) } else { None };
+        for (name, original) in &read {
+            let valid = || model.parameters().iter().map(|(n, _)| n.as_str());
+            let mut tensor = match &graph {
+                Some(graph) => graph.tensor(&model, name)?,
+                None => model
+                    .parameter(name)
+                    .map(Tensor::shallow_clone)
+                    .ok_or_else(|| Error::unknown("parameter", name, valid()))?,
+            };
+            let given = original.f_to_device(tensor.device()).and_then(|t| tensor.f_set_data(&t));
+            given.map_err(Error::torch(format!("restoring `{name}`")))?;
+        }
+        let mut chain = carried(from, to)?;
+        chain.pop();
+        model.save(to)?;
+        if let Some(now_last) = chain.last_mut() {
+            now_last.blake3 = hash(to)?;
+        }
+        write(to, &file, chain)?;
+        Ok(last)
+    }
+}
+
+/// The edits of `from` under the name of `to`, with what they replaced beside the journal of `to`.
+fn carried(from: &Path, to: &Path) -> Result<Vec<Entry>> {
+    let (name, file) = (name_of(from)?, name_of(to)?);
+    let mut chain: Vec<Entry> = Journal::beside(from)?.of(&name).cloned().collect();
+    if name == file && folder_of(from) == folder_of(to) {
+        return Ok(chain);
+    }
+    for (i, entry) in chain.iter_mut().enumerate() {
+        let old = folder_of(from).join(&entry.originals);
+        entry.originals = format!("{FOLDER}/{file}.{}.safetensors", i + 1);
+        let new = folder_of(to).join(&entry.originals);
+        make_folder(to)?;
+        replace(&new, |part| std::fs::copy(&old, part).map(drop).map_err(Error::io("read", &old)))?;
+        entry.file.clone_from(&file);
+    }
+    Ok(chain)
+}
+
+/// Replaces the edits of `file` in the journal beside `model`.
+fn write(model: &Path, file: &str, chain: Vec<Entry>) -> Result<()> {
+    let mut journal = Journal::beside(model)?;
+    journal.edits.retain(|e| e.file != file);
+    journal.edits.extend(chain);
+    write_atomically(&folder_of(model).join(NAME), |out| {
+        serde_json::to_writer_pretty(&mut *out, &journal)?;
+        out.write_all(b"\n")
+    })
+}
+
+fn make_folder(model: &Path) -> Result<()> {
+    let folder = folder_of(model).join(FOLDER);
+    std::fs::create_dir_all(&folder).map_err(Error::io("create", folder))
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let file = std::fs::File::open(path).and_then(|f| std::io::copy(&mut std::io::BufReader::new(f), &mut hasher));
+    file.map_err(Error::io("read", path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn name_of(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|n| n.to_str());
+    name.map(str::to_string).ok_or_else(|| Error::invalid("model file", path.display(), "a file name in UTF-8"))
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}

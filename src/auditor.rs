@@ -6,13 +6,15 @@ mod fix;
 pub use builder::{AuditorBuilder, Every};
 
 use crate::audit::{Audit, Settings};
-use crate::edit::Applied;
+use crate::edit::repair::LastLayer;
+use crate::edit::{Applied, NoOptimizer, Optimizers};
 use crate::evaluate::{self, Evaluation};
 use crate::hook::with_rng_restored;
 use crate::policy::{self, Level, Policies, Standing};
 use crate::probe::Probe;
 use crate::report::{self, HistoryEntry, NamedAccuracy, Report};
 use crate::{Error, Model, Result, UnitId};
+use fix::Wanted;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -105,8 +107,58 @@ impl<'v> Auditor<'v> {
         }
     }
 
-    /// Audits once more; when asked to fix, zeroes the units that violated policies want zeroed, as many as validation
-    /// images say, measures what that did on test images, and refits the last layer; writes the reports.
+    /// As [`after_epoch`](Self::after_epoch). When asked to fix, the units that violated policies want pruned leave the
+    /// network at once, as many as validation images say; the training goes on with what is left of it. Returns them.
+    ///
+    /// `optimizers` builds the optimizers anew, see [`Optimizers`]. From then on the units of the sites that lost some
+    /// have other numbers.
+    ///
+    /// # Errors
+    /// As [`after_epoch`](Self::after_epoch); [`Error::RolledBack`] when the edit does not verify, and what `optimizers`
+    /// returns; the network is then what it was.
+    pub fn after_epoch_pruning(
+        &mut self,
+        epoch: u64,
+        net: &dyn ModuleT,
+        optimizers: impl Optimizers,
+    ) -> Result<Vec<UnitId>> {
+        self.epoch = epoch;
+        match self.every {
+            Every::Epochs(n) if epoch.is_multiple_of(n) => {
+                self.undisturbed(|auditor| auditor.prune_now(net, optimizers))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn prune_now(&mut self, net: &dyn ModuleT, optimizers: impl Optimizers) -> Result<Vec<UnitId>> {
+        let model = Model::new(self.vs, net);
+        let audit = Audit::run(&model, &self.probe, &self.settings, &self.policies)?;
+        self.record(&model, &audit)?;
+        let wanted = Wanted::by(&audit.outcome).pruned();
+        if !self.fix || wanted.units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let layer = LastLayer::of(&audit.graph).ok();
+        let choice = fix::choice(self, &model, &audit.graph, &wanted, layer.as_ref())?;
+        let chosen = choice.order[..choice.removed].to_vec();
+        if !chosen.is_empty() {
+            let done = fix::apply(self, &model, &audit.graph, &chosen, &wanted.methods, optimizers)?;
+            if !self.quiet {
+                eprintln!("pruned {} of {} flagged units, {} with what is coupled to them", chosen.len(), wanted.units.len(), done.coupled.len());
+            }
+            // Units have other numbers now.
+            self.last.clear();
+        }
+        if let Some(entry) = self.history.last_mut() {
+            entry.pruned.clone_from(&chosen);
+        }
+        Ok(chosen)
+    }
+
+    /// Audits once more; when asked to fix, zeroes or prunes what violated policies want, as many units as validation
+    /// images say, measures what that did on test images, and refits the last layer; writes the reports. An optimizer of
+    /// a pruned network is of no use any more.
     ///
     /// # Errors
     /// As [`after_epoch`](Self::after_epoch); [`Error::RolledBack`] when the edit does not verify; [`Error::Io`] when
@@ -122,12 +174,10 @@ impl<'v> Auditor<'v> {
         let mut report = Report::of(&audit, &self.name, &model, &self.probe, &self.settings);
         report.judge(&audit.outcome, |_| None);
         report.history = self.history.clone();
-        let wanted = audit.outcome.to_zero();
-        if self.fix && !wanted.is_empty() {
+        let wanted = Wanted::by(&audit.outcome);
+        if self.fix && !wanted.units.is_empty() {
             let clock = Instant::now();
-            let (edit, applied) = fix::fix(self, &model, &audit.graph, &wanted)?;
-            report.edit = Some(edit);
-            self.zeroed.extend(applied);
+            report.edit = Some(fix::fix(self, &model, &audit.graph, &wanted, NoOptimizer)?);
             report.run.stages.push(report::Stage { name: "edit".to_string(), seconds: clock.elapsed().as_secs_f64() });
         }
         let report = report.finish();

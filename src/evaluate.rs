@@ -2,6 +2,7 @@
 
 pub mod choose;
 pub mod compare;
+mod methods;
 pub mod robustness;
 pub mod stats;
 
@@ -9,6 +10,7 @@ use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
 use crate::graph::{Graph, Mask};
 use crate::probe::Probe;
 use crate::{Error, Model, Result};
+pub use methods::Methods;
 use stats::Accuracy;
 use tch::{Kind, Tensor};
 

@@ -91,6 +91,13 @@ impl<'m> Model<'m> {
         Ok(Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs)), owned))
     }
 
+    /// The same parameters behind another forward pass.
+    pub(crate) fn with_forward<'a>(&'a self, forward: impl Fn(&Tensor) -> Result<Tensor> + 'a) -> Model<'a> {
+        let forward = move |xs: &Tensor| forward(xs).map(|y| vec![y]).map_err(|e| TchError::Torch(e.to_string()));
+        let parameters = self.parameters.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
+        Model { forward: Box::new(forward), parameters, device: self.device, kind: self.kind, script: None }
+    }
+
     /// Writes a TorchScript model to a file that Python's `torch.jit.load` reads, whole or not at all.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! level  = "deny"               # allow | warn | deny: required
-//! action = "zero"               # none (default) | zero: what is to be done about violations
+//! action = "zero"               # none (default) | zero | prune: what is to be done about violations
 //! reason = "reads the caption"  # required: for whoever reads the finding
 //!
 //! [match]
@@ -150,16 +150,19 @@ pub enum Action {
     None,
     /// Zero them, if edits are allowed.
     Zero,
+    /// Take them out of the network, if edits are allowed.
+    Prune,
 }
 
 impl Action {
-    const ALL: [Action; 2] = [Action::None, Action::Zero];
+    const ALL: [Action; 3] = [Action::None, Action::Zero, Action::Prune];
 
     /// As written in a policy.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::None => "none",
             Action::Zero => "zero",
+            Action::Prune => "prune",
         }
     }
 }

@@ -45,7 +45,7 @@ pub use audit::{
     SkippedImage, Stage, Tool, UnitEntry,
 };
 pub use edit::{
-    Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, NotZeroed, SweepAccuracy, SweepPoint,
+    Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, LeftOut, SweepAccuracy, SweepPoint,
 };
 pub use files::{FILES, write_all};
 pub use format::Format;
@@ -147,7 +147,7 @@ impl Report {
         }
         if let Some(edit) = &mut self.edit {
             edit.coupled.sort();
-            edit.not_zeroed.sort_by(|a, b| a.unit.cmp(&b.unit));
+            edit.left_out.sort_by(|a, b| a.unit.cmp(&b.unit));
         }
         self.counts = Counts::of(&self.units);
         let by_notice = self.notices.iter().any(|n| n.level == Level::Deny);
@@ -279,4 +279,10 @@ fn thousands(n: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// With a capital letter.
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }

@@ -334,7 +334,7 @@ fn a_fix_zeroes_what_misleads_and_reports_what_that_did() {
     assert_eq!((clean.before.rate(), marked.before.rate()), (1.0, 0.5), "as planted");
     assert_eq!((clean.before.total, clean.controls.len(), marked.controls.len()), (60, 10, 10), "ten draws by default");
     assert!(marked.controls.iter().all(|c| c.repaired.is_some()));
-    assert!(marked.zeroed_repaired.unwrap().rate() > 0.9 && clean.zeroed_repaired.unwrap().rate() > 0.9, "{edit:#?}");
+    assert!(marked.edited_repaired.unwrap().rate() > 0.9 && clean.edited_repaired.unwrap().rate() > 0.9, "{edit:#?}");
     assert!(marked.repaired_p.unwrap() < 0.01 && marked.repaired_only.is_some());
     let gap = edit.gap.expect("a gap");
     assert_eq!((gap.clean_name.as_str(), gap.shifted_name.as_str(), gap.before_gap), ("clean", "marked", 0.5));
@@ -346,7 +346,7 @@ fn a_fix_zeroes_what_misleads_and_reports_what_that_did() {
     let test = with_marks(&noise(60, 3));
     let output = tch::no_grad(|| net.forward_t(&test.tensor(0..60).unwrap(), false)).argmax(1, false);
     let right = output.eq_tensor(&test.labels().unwrap()).sum(Kind::Int64).int64_value(&[]);
-    assert_eq!(right as u64, marked.zeroed_repaired.unwrap().correct);
+    assert_eq!(right as u64, marked.edited_repaired.unwrap().correct);
 }
 
 #[test]

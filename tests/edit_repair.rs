@@ -162,13 +162,13 @@ fn random_controls_come_from_the_same_layers_as_the_chosen_units() {
     assert_eq!(compare::Options::default().draws, 10);
 
     let idle = run(&ids("idle", [0, 1, 2]), 10);
-    assert_eq!((idle.before.rate(), idle.zeroed, idle.zeroed_p), (1.0, idle.before, 1.0));
+    assert_eq!((idle.before.rate(), idle.edited, idle.edited_p), (1.0, idle.before, 1.0));
     assert_eq!(idle.controls.len(), 10);
     assert!(idle.controls.iter().all(|(zeroed, _)| *zeroed == idle.before), "three others that nothing listens to");
 
     // The spare unit of `eye`: every other unit of that layer is needed.
     let spare = run(&ids("eye", [3]), 10);
-    assert_eq!(spare.zeroed, spare.before);
+    assert_eq!(spare.edited, spare.before);
     assert!(spare.controls.iter().all(|(zeroed, repaired)| zeroed.rate() < 0.7 && repaired.is_some()));
 
     let mut mixed = ids("eye", [3]);

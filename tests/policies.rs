@@ -273,7 +273,7 @@ fn limits_tolerate_up_to_their_number() {
     let units: Vec<_> = (0..100).map(|i| unit("s", i, if i < 29 { "text" } else { "grass" })).collect();
     let verdict = |limits: &str| {
         let outcome = check(&policy(&format!("action = 'zero'\n[match]\nany = ['text']\n[limits]\n{limits}")), &units);
-        (outcome.policies[0].verdict, outcome.policies[0].tolerated, outcome.to_zero().len())
+        (outcome.policies[0].verdict, outcome.policies[0].tolerated, outcome.wanted(Action::Zero).len())
     };
     assert_eq!(verdict(""), (Verdict::Violated, 0, 29));
     assert_eq!(verdict("max-units = 29"), (Verdict::Tolerated, 29, 0));
@@ -445,7 +445,7 @@ fn waivers_excuse_until_their_last_day() {
     let Standing::Waived { reason, expires, location } = &outcome.findings[1].standing else { panic!("waived") };
     assert_eq!((reason.as_str(), location.to_string().as_str()), ("book covers are a class", "p.toml:5:1"));
     assert_eq!(expires.map(|d| d.to_string()).as_deref(), Some("2027-03-31"));
-    assert_eq!(outcome.to_zero(), []);
+    assert_eq!(outcome.wanted(Action::Zero), []);
 }
 
 #[test]
@@ -453,7 +453,7 @@ fn all_waived_is_tolerated_and_nothing_is_zeroed() {
     let policies = policy("action = 'zero'\n[match]\nany = ['text']\n[[waive]]\nsite = '*'\nreason = 'r'\n");
     let outcome = check(&policies, &[unit("s", 0, "text")]);
     assert_eq!((outcome.policies[0].verdict, outcome.denied()), (Verdict::Tolerated, false));
-    assert!(outcome.to_zero().is_empty());
+    assert!(outcome.wanted(Action::Zero).is_empty());
 }
 
 #[test]
@@ -683,7 +683,7 @@ fn the_text_policy_denies_painted_text_and_leaves_textures_alone() {
     let units: Vec<_> = texts.iter().enumerate().map(|(i, t)| unit("s", i, t)).collect();
     let outcome = check(&shipped(), &units);
     assert_eq!(units_found(&outcome), ["s/0", "s/4"]);
-    assert!(outcome.denied() && outcome.to_zero().len() == 2);
+    assert!(outcome.denied() && outcome.wanted(Action::Zero).len() == 2);
 }
 
 /// F1 and errors of a shipped policy on labelled descriptions; None, with a word, where there are none.

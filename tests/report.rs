@@ -151,7 +151,7 @@ fn the_gap_is_told_honestly_when_random_units_do_as_well() {
 fn a_gap_needs_two_measured_evaluations_and_a_difference() {
     let evaluations = sample().edit.unwrap().evaluations;
     let gap = Gap::between(&evaluations, "clean", "wrong stamp").unwrap();
-    assert!((gap.before_gap - 0.5).abs() < 1e-12 && (gap.recovered_zeroed - 0.2).abs() < 1e-12);
+    assert!((gap.before_gap - 0.5).abs() < 1e-12 && (gap.recovered_edited - 0.2).abs() < 1e-12);
     assert_eq!(Gap::between(&evaluations, "wrong stamp", "clean"), None);
     assert_eq!(Gap::between(&evaluations, "clean", "nothing"), None);
 }
@@ -646,19 +646,19 @@ fn policy(name: &str, findings: usize, verdict: Verdict, reason: &str) -> Report
     }
 }
 
-fn evaluation(name: &str, before: u64, zeroed: u64, repaired: u64, alone: u64) -> Evaluation {
+fn evaluation(name: &str, before: u64, edited: u64, repaired: u64, alone: u64) -> Evaluation {
     let of = |correct| Accuracy::new(correct, 1000);
     let control = |draw: usize| Control {
         draw,
-        zeroed: of(before - 10 * draw as u64),
+        edited: of(before - 10 * draw as u64),
         repaired: Some(of(before + 5 * draw as u64)),
     };
     Evaluation {
         name: name.into(),
         before: of(before),
-        zeroed: of(zeroed),
-        zeroed_p: 0.0312,
-        zeroed_repaired: Some(of(repaired)),
+        edited: of(zeroed),
+        edited_p: 0.0312,
+        edited_repaired: Some(of(repaired)),
         repaired_p: Some(1e-9),
         repaired_only: Some(of(alone)),
         controls: (0..5).map(control).collect(),
@@ -743,7 +743,7 @@ fn sample() -> Report {
             flagged: ids(&[17, 4]),
             chosen: ids(&[17]),
             coupled: vec![UnitId::new("layer3.1.conv2", 17), UnitId::new("layer3.1.conv2@raw", 17)],
-            not_zeroed: Vec::new(),
+            left_out: Vec::new(),
             sweep: (0..3).map(point).collect(),
             evaluations,
             gap,

@@ -100,7 +100,8 @@ impl<'v> AuditorBuilder<'v> {
         self
     }
 
-    /// Whether [`Auditor::finish`] zeroes what violated policies with `action = "zero"` flag; off unless said otherwise.
+    /// Whether what violated policies with `action = "zero"` or `"prune"` flag is edited, by [`Auditor::finish`] and
+    /// [`Auditor::after_epoch_pruning`]; off unless said otherwise.
     pub fn fix(mut self, fix: bool) -> Self {
         self.fix = fix;
         self

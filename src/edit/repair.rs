@@ -7,7 +7,7 @@
 //! Spurious Correlations, 2022, arXiv 2204.02937. Differs: the layer is pulled towards its old weights, and how strongly
 //! is chosen by cross-validation.
 
-use crate::edit::Reason;
+use crate::edit::{Reason, Slice};
 use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
 use crate::probe::Probe;
 use crate::{Error, Model, Result};
@@ -150,6 +150,21 @@ impl LastLayer {
     /// As [`current`](Self::current).
     pub fn refit_with(&self, model: &Model<'_>, features: &Tensor, labels: &Tensor, pull: f64) -> Result<Refit> {
         Ok(self.current(model)?.fit(features, &labels.to_device(features.device()), pull))
+    }
+
+    /// New weights without the features that were pruned from the layer.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when the slices do not fit.
+    pub(crate) fn without(&self, refit: Refit, slices: &[Slice]) -> Result<Refit> {
+        let mut weight = refit.weight;
+        for slice in slices.iter().filter(|s| s.parameter == self.weight) {
+            let size = weight.size().get(slice.dimension as usize).copied().unwrap_or(0);
+            let kept: Vec<i64> = (0..size).filter(|i| slice.indices.binary_search(i).is_err()).collect();
+            let kept = Tensor::from_slice(&kept).to_device(weight.device());
+            weight = weight.f_index_select(slice.dimension, &kept).map_err(Error::torch("fitting the last layer"))?;
+        }
+        Ok(Refit { weight, ..refit })
     }
 
     /// Writes new weights into the model; returns the old ones, with which the same call takes it back.

@@ -129,6 +129,21 @@ impl Applied {
         self.entries.iter().try_for_each(Entry::silence)
     }
 
+    /// Follows the parameters after `slices` were pruned from them.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] when libtorch refuses.
+    pub(crate) fn follow(&mut self, slices: &[Slice]) -> Result<()> {
+        for entry in &mut self.entries {
+            for slice in slices {
+                if slice.parameter == entry.name {
+                    entry.follow(slice)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Puts back the exact numbers that the edit replaced.
     ///
     /// # Errors
@@ -166,6 +181,26 @@ impl Entry {
         tch::no_grad(|| parameter.f_index_fill_(self.dimension, &self.indices, 0.0))
             .map(drop)
             .map_err(Error::torch(format!("zeroing parameter `{}`", self.name)))
+    }
+
+    fn follow(&mut self, gone: &Slice) -> Result<()> {
+        let failed = || Error::torch(format!("following parameter `{}`", self.name));
+        let device = self.original.device();
+        let places: Vec<i64> = if gone.dimension == self.dimension {
+            let own = Vec::<i64>::try_from(&self.indices).map_err(failed())?;
+            let stays = |i: &i64| gone.indices.binary_search(i).is_err();
+            let moved = |i: &i64| i - gone.indices.partition_point(|g| g < i) as i64;
+            let places = (0..own.len() as i64).filter(|p| stays(&own[*p as usize])).collect();
+            let indices: Vec<i64> = own.iter().filter(|i| stays(i)).map(moved).collect();
+            self.indices = Tensor::from_slice(&indices).to_device(device);
+            places
+        } else {
+            let size = self.original.size()[gone.dimension as usize];
+            (0..size).filter(|i| gone.indices.binary_search(i).is_err()).collect()
+        };
+        let places = Tensor::from_slice(&places).to_device(device);
+        self.original = self.original.f_index_select(gone.dimension, &places).map_err(failed())?;
+        Ok(())
     }
 
     fn restore(&self) -> Result<()> {

@@ -1,8 +1,7 @@
 //! Which of the flagged units go, and how many: decided on validation images alone.
 
 use super::stats::Accuracy;
-use super::{Evaluation, Inputs, correct, count, labels};
-use crate::edit::Plan;
+use super::{Evaluation, Inputs, Methods, correct, count, labels};
 use crate::edit::repair::{BATCH, LastLayer, Refit};
 use crate::graph::{Graph, Mask};
 use crate::probe::Probe;
@@ -11,6 +10,9 @@ use tch::{Kind, Tensor};
 
 /// Validation images per evaluation that rank single units.
 const RANKING_IMAGES: usize = 400;
+
+/// Images that an edit is tried with.
+pub(super) const EXAMPLE: usize = 2;
 
 /// How the number of units is chosen.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +33,9 @@ impl Default for Options {
 /// What was tried on validation images, and what was chosen.
 #[derive(Debug, Clone)]
 pub struct Choice {
-    /// The candidates that can be zeroed, best removal first.
+    /// The candidates that can be edited, best removal first.
     pub order: Vec<UnitId>,
-    /// The candidates that cannot be zeroed, and why.
+    /// The candidates that cannot be edited, and why.
     pub refused: Vec<(UnitId, String)>,
     /// Validation accuracies by number of removed units, 0 first.
     pub sweep: Vec<Step>,
@@ -41,12 +43,12 @@ pub struct Choice {
     pub removed: usize,
 }
 
-/// Validation accuracies with the first `removed` units zeroed.
+/// Validation accuracies with the first `removed` units edited.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// How many units.
     pub removed: usize,
-    /// Per evaluation: as zeroed, and with the last layer refitted (by cross-fitting; `None` where it cannot be).
+    /// Per evaluation: as edited, and with the last layer refitted (by cross-fitting; `None` where it cannot be).
     pub accuracy: Vec<(Accuracy, Option<Accuracy>)>,
 }
 
@@ -62,18 +64,18 @@ pub struct Step {
 pub fn choose(
     model: &Model<'_>,
     graph: &Graph,
-    candidates: &[UnitId],
+    (candidates, methods): (&[UnitId], &Methods),
     evaluations: &[Evaluation],
     layer: Option<&LastLayer>,
     options: &Options,
 ) -> Result<Choice> {
-    let (order, refused) = rank(model, graph, candidates, evaluations)?;
+    let (order, refused) = rank(model, graph, (candidates, methods), evaluations)?;
     let mut sweep = Vec::new();
     let mut pull = None;
     let counts = counts(order.len(), options.steps);
     let bar = crate::progress::bar("choosing", counts.len());
     for removed in counts {
-        let masks = masks(graph, &order[..removed])?;
+        let masks = methods.masks(graph, &order[..removed])?;
         sweep.push(Step { removed, accuracy: measure(model, graph, &masks, evaluations, layer, &mut pull)? });
         bar.inc(1);
     }
@@ -82,28 +84,29 @@ pub fn choose(
     Ok(Choice { order, refused, sweep, removed })
 }
 
-/// The masks with which `units` are zeroed.
-pub(crate) fn masks(graph: &Graph, units: &[UnitId]) -> Result<Vec<Mask>> {
-    Ok(if units.is_empty() { Vec::new() } else { Plan::zero(graph, units)?.masks().to_vec() })
-}
-
 type Ranked = (Vec<UnitId>, Vec<(UnitId, String)>);
 
-fn rank(model: &Model<'_>, graph: &Graph, candidates: &[UnitId], evaluations: &[Evaluation]) -> Result<Ranked> {
+fn rank(
+    model: &Model<'_>,
+    graph: &Graph,
+    (candidates, methods): (&[UnitId], &Methods),
+    evaluations: &[Evaluation],
+) -> Result<Ranked> {
+    let Some(first) = evaluations.first() else { return Ok((candidates.to_vec(), Vec::new())) };
+    let example = first.validation.tensor(0..first.validation.len().min(EXAMPLE))?;
     let subsets: Vec<Probe> = evaluations.iter().map(|e| spread(&e.validation)).collect::<Result<_>>()?;
     let bar = crate::progress::bar("ranking", candidates.len());
     let (mut scored, mut refused) = (Vec::new(), Vec::new());
     for unit in candidates {
-        match Plan::zero(graph, std::slice::from_ref(unit)) {
-            Ok(plan) => {
+        match methods.try_one(model, graph, unit, &example)? {
+            Ok(masks) => {
                 let mut loss = 0.0;
                 for probe in &subsets {
-                    loss += mean_loss(model, graph, plan.masks(), probe)?;
+                    loss += mean_loss(model, graph, &masks, probe)?;
                 }
                 scored.push((loss, unit.clone()));
             }
-            Err(Error::Refused { reason, .. }) => refused.push((unit.clone(), reason)),
-            Err(other) => return Err(other),
+            Err(reason) => refused.push((unit.clone(), reason)),
         }
         bar.inc(1);
     }

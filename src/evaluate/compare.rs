@@ -1,13 +1,13 @@
 //! Before and after, on test images that nothing was chosen on.
 
-use super::choose::masks;
+use super::choose::EXAMPLE;
 use super::stats::{Accuracy, mcnemar};
-use super::{Evaluation, Inputs, correct, count};
-use crate::edit::Plan;
+use super::{Evaluation, Inputs, Methods, correct, count};
 use crate::edit::repair::{LastLayer, Refit};
 use crate::graph::{Graph, Mask};
-use crate::{Error, Model, Result, UnitId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::probe::Probe;
+use crate::{Model, Result, UnitId};
+use std::collections::BTreeSet;
 
 /// Random units to compare with.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,19 +32,19 @@ pub struct Comparison {
     pub name: String,
     /// The model as it was.
     pub before: Accuracy,
-    /// With the units zeroed.
-    pub zeroed: Accuracy,
+    /// With the units edited.
+    pub edited: Accuracy,
     /// McNemar's exact two-sided p of `zeroed` against `before`.
-    pub zeroed_p: f64,
-    /// With the units zeroed and the last layer refitted, and its p against `before`.
+    pub edited_p: f64,
+    /// With the units edited and the last layer refitted, and its p against `before`.
     pub repaired: Option<(Accuracy, f64)>,
-    /// With the last layer refitted and nothing zeroed: what the repair does alone.
+    /// With the last layer refitted and nothing edited: what the repair does alone.
     pub repaired_only: Option<Accuracy>,
-    /// Random units: zeroed, and refitted as well.
+    /// Random units: edited, and refitted as well.
     pub controls: Vec<(Accuracy, Option<Accuracy>)>,
 }
 
-/// The comparisons, one per evaluation, and the last layer as refitted behind the zeroed units.
+/// The comparisons, one per evaluation, and the last layer as refitted behind the edited units.
 #[derive(Debug)]
 pub struct Outcome {
     /// In the order of the evaluations.
@@ -53,16 +53,16 @@ pub struct Outcome {
     pub refit: Option<Refit>,
 }
 
-/// Measures what zeroing `units` does on the test images of every evaluation. The model is masked, not changed.
+/// Measures what editing `units` does on the test images of every evaluation. The model is masked, not changed.
 ///
 /// The last layer is refitted on the validation images of the first (clean) evaluation.
 ///
 /// # Errors
-/// What the forward pass returns; [`Error::Refused`] when the units cannot be zeroed.
+/// What the forward pass returns; [`Error::Refused`] when the units cannot be edited together.
 pub fn compare(
     model: &Model<'_>,
     graph: &Graph,
-    units: &[UnitId],
+    (units, methods): (&[UnitId], &Methods),
     evaluations: &[Evaluation],
     layer: Option<&LastLayer>,
     options: &Options,
@@ -76,11 +76,12 @@ pub fn compare(
     };
     let before = variant(&[], None)?;
     let pull = before.refit.as_ref().map(|r| r.pull);
-    let zeroed = variant(&masks(graph, units)?, None)?;
+    let edited = variant(&methods.masks(graph, units)?, None)?;
     let mut controls = Vec::new();
     for draw in 0..options.draws {
-        match draw_like(graph, units, options.seed.wrapping_add(draw as u64))? {
-            Some(random) => controls.push(variant(&masks(graph, &random)?, pull)?),
+        let seed = options.seed.wrapping_add(draw as u64);
+        match draw_like(model, graph, (units, methods), &clean.validation, seed)? {
+            Some((random, methods)) => controls.push(variant(&methods.masks(graph, &random)?, pull)?),
             None => break, // the sites have no other units
         }
     }
@@ -91,9 +92,9 @@ pub fn compare(
         .map(|(e, evaluation)| Comparison {
             name: evaluation.name.clone(),
             before: count(&before.plain[e]),
-            zeroed: count(&zeroed.plain[e]),
-            zeroed_p: paired(&before.plain[e], &zeroed.plain[e]),
-            repaired: zeroed.refitted.get(e).map(|after| (count(after), paired(&before.plain[e], after))),
+            edited: count(&edited.plain[e]),
+            edited_p: paired(&before.plain[e], &edited.plain[e]),
+            repaired: edited.refitted.get(e).map(|after| (count(after), paired(&before.plain[e], after))),
             repaired_only: before.refitted.get(e).map(|after| count(after)),
             controls: controls
                 .iter()
@@ -101,7 +102,7 @@ pub fn compare(
                 .collect(),
         })
         .collect();
-    Ok(Outcome { comparisons, refit: zeroed.refit })
+    Ok(Outcome { comparisons, refit: edited.refit })
 }
 
 /// One set of masks: which test images are right, per evaluation, without and with the last layer refitted.
@@ -146,36 +147,37 @@ fn paired(before: &[bool], after: &[bool]) -> f64 {
     mcnemar(only(true, false), only(false, true))
 }
 
-/// As many random units of the same sites, none of them in `units`; `None` where there are not enough that can be zeroed.
-fn draw_like(graph: &Graph, units: &[UnitId], seed: u64) -> Result<Option<Vec<UnitId>>> {
-    let taken: BTreeSet<&UnitId> = units.iter().collect();
-    let mut wanted: BTreeMap<&str, usize> = BTreeMap::new();
-    for unit in units {
-        *wanted.entry(unit.site.as_str()).or_insert(0) += 1;
-    }
+/// As many random units of the same sites, edited in the same ways, none of them in `units`; `None` where there are not
+/// enough that can be edited.
+pub fn draw_like(
+    model: &Model<'_>,
+    graph: &Graph,
+    (units, methods): (&[UnitId], &Methods),
+    images: &Probe,
+    seed: u64,
+) -> Result<Option<(Vec<UnitId>, Methods)>> {
+    let example = images.tensor(0..images.len().min(EXAMPLE))?;
+    let mut taken: BTreeSet<UnitId> = units.iter().cloned().collect();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut drawn = Vec::new();
-    for (site, count) in wanted {
-        let all = graph.site(site)?.units;
-        let mut pool: Vec<UnitId> = (0..all).map(|u| UnitId::new(site, u)).filter(|id| !taken.contains(id)).collect();
+    for unit in units {
+        let all = graph.site(&unit.site)?.units;
+        let mut pool: Vec<UnitId> = (0..all).map(|u| UnitId::new(&unit.site, u)).filter(|id| !taken.contains(id)).collect();
         rng.shuffle(&mut pool);
-        let mut found = 0;
+        let mut found = None;
         for id in pool {
-            if found == count {
+            let methods = methods.like(std::slice::from_ref(unit), std::slice::from_ref(&id));
+            taken.insert(id.clone());
+            if methods.try_one(model, graph, &id, &example)?.is_ok() {
+                found = Some(id);
                 break;
             }
-            match Plan::zero(graph, std::slice::from_ref(&id)) {
-                Ok(_) => {
-                    drawn.push(id);
-                    found += 1;
-                }
-                Err(Error::Refused { .. }) => {}
-                Err(other) => return Err(other),
-            }
         }
-        if found < count {
-            return Ok(None);
+        match found {
+            Some(id) => drawn.push(id),
+            None => return Ok(None),
         }
     }
-    Ok(Some(drawn))
+    let methods = methods.like(units, &drawn);
+    Ok(Some((drawn, methods)))
 }

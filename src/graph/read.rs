@@ -85,6 +85,12 @@ impl Graph {
         }
     }
 
+    /// `model` with `masks` in force in every pass. Such a model can be run, but neither traced nor attacked: observers do
+    /// not nest, and gradients do not pass through masks.
+    pub fn masked<'a>(&'a self, model: &'a Model<'_>, masks: &'a [Mask]) -> Model<'a> {
+        model.with_forward(|xs| self.read_masked(model, &[], masks, xs, |_, _| Ok(())))
+    }
+
     /// Whether the units of `site` can be masked.
     ///
     /// # Errors

@@ -323,13 +323,13 @@ impl Outcome {
         self.policies.iter().filter(|p| p.level == Level::Deny && p.verdict == Verdict::Violated)
     }
 
-    /// The units that violated policies with `action = "zero"` object to; sorted, each once. Findings that a policy
-    /// tolerates, and those that are waived, are left alone.
-    pub fn to_zero(&self) -> Vec<UnitId> {
+    /// The units that violated policies with this action object to; sorted, each once. Findings that a policy tolerates,
+    /// and those that are waived, are left alone.
+    pub fn wanted(&self, action: Action) -> Vec<UnitId> {
         let acting: BTreeSet<&str> = self
             .policies
             .iter()
-            .filter(|p| p.action == Action::Zero && p.verdict == Verdict::Violated)
+            .filter(|p| p.action == action && p.verdict == Verdict::Violated)
             .map(|p| p.policy.as_str())
             .collect();
         let counts =

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 /// What was done about the findings, and what that did.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EditReport {
-    /// `zero`.
+    /// `zero` or `prune`; `zero and prune` where some policies want the one and some the other.
     pub action: String,
-    /// The units that policies ask to be zeroed, in the order in which they would be.
+    /// The units that policies ask to be edited, in the order in which they would be.
     pub flagged: Vec<UnitId>,
     /// Those that were: as many of the first as validation data advised.
     pub chosen: Vec<UnitId>,
-    /// Every site's unit that becomes zero with them, the chosen ones included, by id.
+    /// Every site's unit that becomes zero or leaves with them, the chosen ones included, by id.
     pub coupled: Vec<UnitId>,
-    /// Flagged units that cannot be zeroed.
-    pub not_zeroed: Vec<NotZeroed>,
+    /// Flagged units that cannot be edited.
+    pub left_out: Vec<LeftOut>,
     /// What each number of removed units does on validation data, fewest first.
     pub sweep: Vec<SweepPoint>,
     /// What the edit does on test data.
@@ -28,9 +28,9 @@ pub struct EditReport {
     pub verification: String,
 }
 
-/// A flagged unit that cannot be zeroed.
+/// A flagged unit that cannot be edited.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct NotZeroed {
+pub struct LeftOut {
     /// The unit.
     pub unit: UnitId,
     /// Why, without a full stop.
@@ -40,7 +40,7 @@ pub struct NotZeroed {
 /// What removing a number of units does on validation data.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SweepPoint {
-    /// How many of the flagged units, in order, are zero.
+    /// How many of the flagged units, in order, are edited.
     pub removed: usize,
     /// One per evaluation.
     pub validation: Vec<SweepAccuracy>,
@@ -64,15 +64,15 @@ pub struct Evaluation {
     pub name: String,
     /// Before the edit.
     pub before: Accuracy,
-    /// With the chosen units zero.
-    pub zeroed: Accuracy,
-    /// McNemar's exact test of `zeroed` against `before`.
-    pub zeroed_p: f64,
-    /// With the chosen units zero and the last layer refitted on clean validation images.
-    pub zeroed_repaired: Option<Accuracy>,
-    /// McNemar's exact test of `zeroed_repaired` against `before`.
+    /// With the chosen units edited.
+    pub edited: Accuracy,
+    /// McNemar's exact test of `edited` against `before`.
+    pub edited_p: f64,
+    /// With the chosen units edited and the last layer refitted on clean validation images.
+    pub edited_repaired: Option<Accuracy>,
+    /// McNemar's exact test of `edited_repaired` against `before`.
     pub repaired_p: Option<f64>,
-    /// With the last layer refitted and nothing zeroed.
+    /// With the last layer refitted and nothing else done.
     pub repaired_only: Option<Accuracy>,
     /// The same number of random units of the same layers.
     pub controls: Vec<Control>,
@@ -83,8 +83,8 @@ pub struct Evaluation {
 pub struct Control {
     /// Which draw, from 0.
     pub draw: usize,
-    /// With these units zero.
-    pub zeroed: Accuracy,
+    /// With these units edited.
+    pub edited: Accuracy,
     /// And the last layer refitted.
     pub repaired: Option<Accuracy>,
 }
@@ -101,15 +101,15 @@ pub struct Gap {
     pub shifted_name: String,
     /// `clean - shifted` before the edit, a difference of shares, above 0.
     pub before_gap: f64,
-    /// By zeroing.
-    pub recovered_zeroed: f64,
-    /// By zeroing and refitting the last layer.
+    /// By the edit.
+    pub recovered_edited: f64,
+    /// By the edit and refitting the last layer.
     pub recovered_repaired: Option<f64>,
     /// By refitting the last layer alone.
     pub recovered_repaired_only: Option<f64>,
-    /// By zeroing random units, one per draw.
+    /// By editing random units, one per draw.
     pub recovered_controls: Vec<f64>,
-    /// By zeroing random units and refitting the last layer, one per draw that did.
+    /// By editing random units and refitting the last layer, one per draw that did.
     pub recovered_controls_repaired: Vec<f64>,
 }
 
@@ -129,10 +129,10 @@ impl Gap {
             clean_name: clean.to_string(),
             shifted_name: shifted.to_string(),
             before_gap,
-            recovered_zeroed: Some(s.zeroed).filter(measured).map(share)?,
-            recovered_repaired: s.zeroed_repaired.filter(measured).map(share),
+            recovered_edited: Some(s.edited).filter(measured).map(share)?,
+            recovered_repaired: s.edited_repaired.filter(measured).map(share),
             recovered_repaired_only: s.repaired_only.filter(measured).map(share),
-            recovered_controls: s.controls.iter().map(|c| c.zeroed).filter(measured).map(share).collect(),
+            recovered_controls: s.controls.iter().map(|c| c.edited).filter(measured).map(share).collect(),
             recovered_controls_repaired: s
                 .controls
                 .iter()
@@ -145,6 +145,23 @@ impl Gap {
 }
 
 impl EditReport {
+    /// What was done, in the past: `zeroed`, `pruned`.
+    pub(super) fn past(&self) -> &'static str {
+        match self.action.as_str() {
+            "zero" => "zeroed",
+            "prune" => "pruned",
+            _ => "edited",
+        }
+    }
+
+    fn doing(&self) -> &'static str {
+        match self.action.as_str() {
+            "zero" => "zeroing",
+            "prune" => "pruning",
+            _ => "editing",
+        }
+    }
+
     /// What the edit did to the gap and what it cost, in honest words: what random units and the refit alone do, and
     /// whether the edit did better. Nothing without a gap.
     pub fn sentences(&self) -> Vec<String> {
@@ -159,14 +176,15 @@ impl EditReport {
             1 => "the chosen unit".to_string(),
             n => format!("the {n} chosen units"),
         };
-        let zeroed = share(gap.recovered_zeroed);
+        let (doing, edited) = (self.doing(), share(gap.recovered_edited));
+        let capitalised = super::capitalised(doing);
         out.push(match gap.recovered_repaired {
             Some(r) => {
-                format!("Zeroing {units} recovered {zeroed} of this gap; with the last layer refitted, {}.", share(r))
+                format!("{capitalised} {units} recovered {edited} of this gap; with the last layer refitted, {}.", share(r))
             }
-            None => format!("Zeroing {units} recovered {zeroed} of this gap."),
+            None => format!("{capitalised} {units} recovered {edited} of this gap."),
         });
-        out.extend(gap.against_refitting_alone());
+        out.extend(gap.against_refitting_alone(doing));
         out.extend(gap.against_random_units());
         out.extend(self.evaluations.iter().find(|e| e.name == gap.clean_name).map(Evaluation::cost));
         out
@@ -174,13 +192,13 @@ impl EditReport {
 }
 
 impl Gap {
-    fn against_refitting_alone(&self) -> Option<String> {
+    fn against_refitting_alone(&self, doing: &str) -> Option<String> {
         let alone = self.recovered_repaired_only?;
         let judged = match self.recovered_repaired {
-            Some(both) if alone >= both => ": zeroing added nothing to it",
-            _ => "",
+            Some(both) if alone >= both => format!(": {doing} added nothing to it"),
+            _ => String::new(),
         };
-        Some(format!("Refitting the last layer without zeroing recovered {}{judged}.", share(alone)))
+        Some(format!("Refitting the last layer without {doing} recovered {}{judged}.", share(alone)))
     }
 
     /// Like is held against like: refitted random units against the refitted edit, where both were measured.
@@ -189,7 +207,7 @@ impl Gap {
             Some(r) if !self.recovered_controls_repaired.is_empty() => {
                 (r, &self.recovered_controls_repaired, ", also refitted,")
             }
-            _ => (self.recovered_zeroed, &self.recovered_controls, ""),
+            _ => (self.recovered_edited, &self.recovered_controls, ""),
         };
         let (low, high) = (controls.iter().copied().reduce(f64::min)?, controls.iter().copied().reduce(f64::max)?);
         let judged = if ours > high {
@@ -212,8 +230,8 @@ impl Evaluation {
     /// What the edit does to this evaluation, in points.
     fn cost(&self) -> String {
         let points = |after: &Accuracy| 100.0 * (after.rate() - self.before.rate());
-        let mut text = format!("Accuracy on {} changed by {:+.1} points", self.name, points(&self.zeroed));
-        if let Some(repaired) = self.zeroed_repaired.filter(|a| a.total > 0) {
+        let mut text = format!("Accuracy on {} changed by {:+.1} points", self.name, points(&self.edited));
+        if let Some(repaired) = self.edited_repaired.filter(|a| a.total > 0) {
             text += &format!("; with the last layer refitted, by {:+.1}", points(&repaired));
         }
         text + "."
@@ -244,6 +262,9 @@ pub struct HistoryEntry {
     pub changed: usize,
     /// The evaluations at that moment.
     pub evaluations: Vec<NamedAccuracy>,
+    /// What was pruned right after this audit. From here on units have other numbers.
+    #[serde(default)]
+    pub pruned: Vec<UnitId>,
 }
 
 /// One evaluation's result.

@@ -4,7 +4,7 @@
 
 use super::escape::{code, markdown as text};
 use super::tables::{self, Table};
-use super::{Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, picture, plural, thousands};
+use super::{EditReport, Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, capitalised, picture, plural, thousands};
 use crate::describe::Status;
 use crate::policy::{Level, Standing, Verdict};
 use std::io::{self, Write};
@@ -159,15 +159,14 @@ fn findings(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 fn write_finding(report: &Report, finding: &ReportedFinding, out: &mut dyn Write) -> io::Result<()> {
     let unit = report.unit(&finding.unit);
     let description = unit.map_or(String::new(), |u| format!(": {}", words(u)));
-    let zeroed =
-        report.edit.as_ref().is_some_and(|e| e.coupled.contains(&finding.unit) || e.chosen.contains(&finding.unit));
-    let zeroed = if zeroed { " (zeroed)" } else { "" };
+    let touched = |e: &&EditReport| e.coupled.contains(&finding.unit) || e.chosen.contains(&finding.unit);
+    let edited = report.edit.as_ref().filter(touched).map_or(String::new(), |e| format!(" ({})", e.past()));
     let standing = match &finding.standing {
         Standing::New => "",
         Standing::Known => " (known)",
         Standing::Waived { .. } => " (waived)",
     };
-    writeln!(out, "#### {}{description}{standing}{zeroed}\n", code(&finding.unit.to_string()))?;
+    writeln!(out, "#### {}{description}{standing}{edited}\n", code(&finding.unit.to_string()))?;
     if let Some(unit) = unit
         && unit.picture.is_some()
     {
@@ -189,7 +188,7 @@ fn edit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let Some(edit) = &report.edit else { return Ok(()) };
     let (chosen, flagged) = (edit.chosen.len(), edit.flagged.len());
     writeln!(out, "## What the edit did\n")?;
-    write!(out, "Set to zero: {chosen} of {}", plural(flagged, "flagged unit", "flagged units"))?;
+    write!(out, "{}: {chosen} of {}", capitalised(edit.past()), plural(flagged, "flagged unit", "flagged units"))?;
     let with_them = edit.coupled.iter().filter(|c| !edit.chosen.contains(c)).count();
     if with_them > 0 {
         write!(out, "; {} of other sites went with them", plural(with_them, "unit", "units"))?;
@@ -209,20 +208,20 @@ fn edit(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         table(&tables::evaluations(edit, true), out)?;
     }
     if !edit.sweep.is_empty() {
-        writeln!(out, "How many units to zero was chosen on validation data:\n")?;
+        writeln!(out, "How many units to edit was chosen on validation data:\n")?;
         table(&tables::sweep(edit), out)?;
     }
     let list = |units: &[crate::UnitId]| units.iter().map(|u| code(&u.to_string())).collect::<Vec<_>>().join(", ");
     if chosen > 0 {
-        writeln!(out, "Zeroed, in this order: {}.\n", list(&edit.chosen))?;
+        writeln!(out, "{}, in this order: {}.\n", capitalised(edit.past()), list(&edit.chosen))?;
     }
     if with_them > 0 {
         let others: Vec<_> = edit.coupled.iter().filter(|c| !edit.chosen.contains(c)).cloned().collect();
-        writeln!(out, "Zero with them: {}.\n", list(&others))?;
+        writeln!(out, "With them: {}.\n", list(&others))?;
     }
-    if !edit.not_zeroed.is_empty() {
-        writeln!(out, "Not zeroed:\n")?;
-        for n in &edit.not_zeroed {
+    if !edit.left_out.is_empty() {
+        writeln!(out, "Not {}:\n", edit.past())?;
+        for n in &edit.left_out {
             writeln!(out, "- {}: {}", code(&n.unit.to_string()), text(&n.reason))?;
         }
         writeln!(out)?;
@@ -303,9 +302,4 @@ fn table(rows: &Table, out: &mut dyn Write) -> io::Result<()> {
 fn words(unit: &UnitEntry) -> String {
     let words = text(&unit.description.text);
     if words.is_empty() { "(no words)".to_string() } else { words }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_uppercase().chain(chars).collect())
 }

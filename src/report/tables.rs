@@ -25,10 +25,10 @@ pub(super) fn evaluations(edit: &EditReport, p_values: bool) -> Table {
         }
     };
     row("before", &|e| Some(e.before.to_string()));
-    row("zeroed", &|e| Some(tested(e.zeroed, Some(e.zeroed_p))));
-    row("zeroed, last layer refitted", &|e| e.zeroed_repaired.map(|a| tested(a, e.repaired_p)));
+    row(edit.past(), &|e| Some(tested(e.edited, Some(e.edited_p))));
+    row(&format!("{}, last layer refitted", edit.past()), &|e| e.edited_repaired.map(|a| tested(a, e.repaired_p)));
     row("refitted only", &|e| e.repaired_only.map(|a| a.to_string()));
-    row(&random, &|e| range(&e.controls, |c| Some(c.zeroed)));
+    row(&random, &|e| range(&e.controls, |c| Some(c.edited)));
     row(&format!("{random}, refitted"), &|e| range(&e.controls, |c| c.repaired));
     table
 }
@@ -57,11 +57,15 @@ pub(super) fn history(report: &Report) -> Table {
         }
     }
     let fixed = ["epoch", "step", "described", "abstained", "dead", "flagged", "changed"].map(str::to_string);
-    let mut table = vec![fixed.into_iter().chain(names.iter().map(|n| n.to_string())).collect::<Vec<_>>()];
+    // Where nothing was ever pruned there is no column for it.
+    let prunes = report.history.iter().any(|h| !h.pruned.is_empty());
+    let head = fixed.into_iter().chain(prunes.then(|| "pruned".to_string()));
+    let mut table = vec![head.chain(names.iter().map(|n| n.to_string())).collect::<Vec<_>>()];
     for h in &report.history {
-        let HistoryEntry { epoch, step, described, abstained, dead, flagged, changed, evaluations } = h;
+        let HistoryEntry { epoch, step, described, abstained, dead, flagged, changed, evaluations, pruned } = h;
         let counts = [*epoch, *step].into_iter();
         let counts = counts.chain([described, abstained, dead, flagged, changed].map(|&n| n as u64));
+        let counts = counts.chain(prunes.then_some(pruned.len() as u64));
         let accuracy = |name: &&String| {
             evaluations.iter().find(|e| &e.name == *name).map_or("-".to_string(), |e| percent(e.accuracy))
         };

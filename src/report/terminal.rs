@@ -211,7 +211,7 @@ fn notices(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()>
 fn edit(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let Some(edit) = &report.edit else { return Ok(()) };
     let flagged = plural(edit.flagged.len(), "flagged unit", "flagged units");
-    heading(&format!("edit: {} of {flagged} zeroed", edit.chosen.len()), style, out)?;
+    heading(&format!("edit: {} of {flagged} {}", edit.chosen.len(), edit.past()), style, out)?;
     plain_table(tables::evaluations(edit, false), style, out)?;
     let sentences = edit.sentences();
     if !sentences.is_empty() {
@@ -220,8 +220,8 @@ fn edit(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     for sentence in sentences {
         columns::write_wrapped(&line(&sentence), 2, style.width, out)?;
     }
-    for n in &edit.not_zeroed {
-        writeln!(out, "  {} not zeroed: {}", line(&n.unit.to_string()), line(&n.reason))?;
+    for n in &edit.left_out {
+        writeln!(out, "  {} not {}: {}", line(&n.unit.to_string()), edit.past(), line(&n.reason))?;
     }
     Ok(())
 }

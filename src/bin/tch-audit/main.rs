@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod edit;
 mod explain;
 mod generate;
 mod input;
@@ -34,6 +35,7 @@ Examples:
   tch-audit sites model.pt --input 3x32x32
   tch-audit check model.pt --probe photos/ --input 3x224x224 --out report/
   tch-audit check --descriptions milan.csv --policies policies/ --format sarif=audit.sarif
+  tch-audit edit prune model.pt --findings tch-audit-report/report.json --out pruned.pt
   tch-audit policies init"
 )]
 struct Arguments {
@@ -62,6 +64,7 @@ pub struct Common {
 enum Command {
     Check(Box<check::Arguments>),
     Sites(sites::Arguments),
+    Edit(Box<edit::Arguments>),
     Policies(policies::Arguments),
     Explain(explain::Arguments),
     Completions(generate::Completions),
@@ -123,6 +126,7 @@ fn run(given: Vec<OsString>, matches: ArgMatches) -> anyhow::Result<u8> {
     match &command {
         Command::Check(check) => check::run(check, &common),
         Command::Sites(sites) => sites::run(sites),
+        Command::Edit(edit) => edit::run(edit, &common),
         Command::Policies(policies) => policies::run(policies, &common),
         Command::Explain(explain) => explain::run(explain),
         Command::Completions(completions) => generate::completions(completions, &mut Arguments::command()),

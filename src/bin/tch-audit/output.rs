@@ -79,7 +79,7 @@ pub fn check(targets: &[Target], inputs: &[&Path], baseline: Option<&Path>, out:
 }
 
 /// Where a file really is, also one that is not there yet.
-fn real(file: &Path) -> PathBuf {
+pub fn real(file: &Path) -> PathBuf {
     fs::canonicalize(file).unwrap_or_else(|_| {
         let folder = fs::canonicalize(folder_of(file)).unwrap_or_else(|_| folder_of(file).to_path_buf());
         folder.join(file.file_name().unwrap_or_default())

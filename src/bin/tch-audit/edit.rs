@@ -1,0 +1,246 @@
+//! `tch-audit edit`: mask, zero or prune units of a TorchScript model, and take it back.
+
+mod evaluate;
+mod units;
+
+use crate::input::Input;
+use crate::{Common, output};
+use anyhow::{Context, bail, ensure};
+use clap::{Args, Subcommand, ValueHint};
+use evaluate::Evaluate;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use tch_audit::edit::journal::{Journal, Originals};
+use tch_audit::edit::{Cost, Edit, Method, NoOptimizer};
+use tch_audit::graph::{Graph, Mask};
+use tch_audit::{Model, UnitId, exit};
+use units::Units;
+
+/// Mask, zero or prune units of a TorchScript model, or take an edit back.
+///
+/// An edit is exact or it is refused: the edited model computes what the model computes with the units at 0, verified by a
+/// forward pass before anything is written. What cannot go alone is listed. The edited model is a new file, which Python's
+/// torch.jit.load reads; beside it edits.json says what was done, and `edit undo` takes it back.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Exit codes:
+  0  done
+  2  refused, or the input is wrong; nothing was written
+
+Examples:
+  tch-audit edit prune model.pt --site layer3.0.conv1 --units 3,17 --out pruned.pt
+  tch-audit edit prune model.pt --findings tch-audit-report/report.json --dry-run
+  tch-audit edit zero model.pt --site layer4 --units 0-7 --out zeroed.pt --evaluate test/
+  tch-audit edit mask model.pt --site layer4 --units 5 --evaluate test/
+  tch-audit edit undo pruned.pt --out model-again.pt"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what a model does with some units at 0 in its forward passes. Nothing is written.
+    Mask(What),
+    /// Set the weights that make units, or that read them, to 0. The model keeps its size.
+    Zero(What),
+    /// Take units and everything coupled to them out of the model, which gets smaller and faster.
+    Prune(What),
+    /// Take the last edit of a file back.
+    Undo(Undo),
+}
+
+/// What is edited, and what is done with the result.
+#[derive(Debug, Args)]
+struct What {
+    /// The TorchScript file. It is not changed.
+    #[arg(value_hint = ValueHint::FilePath)]
+    model: PathBuf,
+    #[command(flatten)]
+    units: Units,
+    /// The file for the edited model.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "dry_run")]
+    out: Option<PathBuf>,
+    /// Try the edit, show the plan, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    evaluate: Evaluate,
+}
+
+/// What is taken back.
+#[derive(Debug, Args)]
+struct Undo {
+    /// A file that `edit zero` or `edit prune` wrote. It is not changed.
+    #[arg(value_hint = ValueHint::FilePath)]
+    model: PathBuf,
+    /// The file for the model as it was before the edit.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    out: PathBuf,
+}
+
+pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
+    if common.quiet {
+        tch_audit::progress::hide();
+    }
+    match &arguments.command {
+        Command::Mask(what) => mask(what, common),
+        Command::Zero(what) => edit(Method::Zero, what, common),
+        Command::Prune(what) => edit(Method::Prune, what, common),
+        Command::Undo(undo) => take_back(undo, common),
+    }
+}
+
+fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
+    let out = match (&what.out, what.dry_run) {
+        (Some(out), _) => Some(writable(&what.model, out)?),
+        (None, true) => None,
+        (None, false) => bail!("nothing says where the edited model goes: give --out FILE, or --dry-run to write nothing"),
+    };
+    let wanted = what.units.read()?;
+    let images = what.evaluate.images(&what.input)?;
+    let model = Model::load(&what.model)?;
+    let example = what.input.noise(2);
+    let graph = Graph::trace(&model, &example)?;
+    let (edit, left_out) = planned(method, &model, &graph, &wanted, &what.units, &example)?;
+    for (unit, reason) in left_out.iter().filter(|_| !common.quiet) {
+        output::note(&format!("note: {unit} is left out: {reason}"));
+    }
+    let Some(edit) = edit else {
+        bail!("none of the {} units can be {}", wanted.len(), method.past());
+    };
+    let originals = Originals::before(&edit, &model, &graph)?;
+    let before = match &images {
+        Some(images) => Some(what.evaluate.before(&what.model, &model, &graph, &edit, images)?),
+        None => None,
+    };
+    let edited = edit.apply(&model, &graph, &example, NoOptimizer)?;
+    let costs = match &edit {
+        Edit::Zero(_) => (Cost::of(&graph), Cost::of(&graph)),
+        Edit::Prune(plan) => (plan.before, plan.after),
+    };
+    if let Some(out) = &out {
+        let files = (what.model.as_path(), out.as_path());
+        Journal::save(&model, files, &edit, costs, edited.difference(), &example.size(), &originals)?;
+    }
+    if !common.quiet {
+        print_plan(&edit, costs, edited.difference(), out.as_deref())?;
+    }
+    if let (Some(images), Some(before)) = (&images, before) {
+        let table = what.evaluate.after(&what.model, &model, &edit, &example, images, before)?;
+        output::print(|to| to.write_all(table.as_bytes()))?;
+    }
+    Ok(exit::CLEAN)
+}
+
+/// The plan, and what of a list of findings it leaves out. What is asked for by name is edited as a whole or not at all.
+fn planned(
+    method: Method,
+    model: &Model<'_>,
+    graph: &Graph,
+    wanted: &[UnitId],
+    units: &Units,
+    example: &tch::Tensor,
+) -> anyhow::Result<(Option<Edit>, Vec<(UnitId, String)>)> {
+    if units.is_by_findings() {
+        return Ok(Edit::of_most(method, model, graph, wanted, example)?);
+    }
+    Ok((Some(Edit::new(method, graph, wanted)?), Vec::new()))
+}
+
+fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
+    ensure!(what.out.is_none(), "--out: a mask lasts for a forward pass and cannot be saved: use `edit zero` or `edit prune`");
+    let wanted = what.units.read()?;
+    let images = what.evaluate.images(&what.input)?;
+    let model = Model::load(&what.model)?;
+    let example = what.input.noise(2);
+    let graph = Graph::trace(&model, &example)?;
+    let mut masks = Vec::new();
+    for id in &wanted {
+        let mask = Mask { site: graph.site(&id.site)?.clone(), units: vec![id.unit] };
+        masks.push(mask);
+    }
+    let plain = model.forward(&example)?;
+    let masked = graph.read_masked(&model, &[], &masks, &example, |_, _| Ok(()))?;
+    let change = (&masked - &plain).abs().max().double_value(&[]);
+    let scale = plain.abs().max().double_value(&[]);
+    if !common.quiet {
+        let text = format!(
+            "masked {}: on noise the output changes by at most {change:.3e}, of {scale:.3e}\n",
+            count(wanted.len(), "unit", "units")
+        );
+        output::print(|to| to.write_all(text.as_bytes()))?;
+    }
+    if let Some(images) = &images {
+        let table = what.evaluate.masked(&model, &graph, &masks, images)?;
+        output::print(|to| to.write_all(table.as_bytes()))?;
+    }
+    Ok(exit::CLEAN)
+}
+
+fn take_back(undo: &Undo, common: &Common) -> anyhow::Result<u8> {
+    let out = writable(&undo.model, &undo.out)?;
+    let entry = Journal::undo(&undo.model, &out).with_context(|| format!("cannot take the edit of {} back", undo.model.display()))?;
+    if !common.quiet {
+        let text = format!(
+            "{}: {} units are back, {} with what was coupled to them\n",
+            out.display(),
+            entry.units.len(),
+            entry.coupled.len()
+        );
+        output::print(|to| to.write_all(output::line(text.trim_end()).as_bytes()).and_then(|()| to.write_all(b"\n")))?;
+    }
+    Ok(exit::CLEAN)
+}
+
+/// Refuses a place where the result cannot be written, and the model itself.
+fn writable(model: &Path, out: &Path) -> anyhow::Result<PathBuf> {
+    output::check_file(out).context("--out")?;
+    ensure!(
+        output::real(out) != output::real(model),
+        "--out: {} would overwrite the model that is edited",
+        out.display()
+    );
+    Ok(out.to_path_buf())
+}
+
+fn print_plan(edit: &Edit, (before, after): (Cost, Cost), difference: f64, out: Option<&Path>) -> anyhow::Result<()> {
+    let mut text = String::new();
+    let done = if out.is_some() { edit.method().past() } else { "would be" };
+    let others = edit.coupled().iter().filter(|u| !u.site.contains("@raw") && !edit.units().contains(u)).count();
+    let _ = write!(text, "{} {done}", count(edit.units().len(), "unit", "units"));
+    if out.is_none() {
+        let _ = write!(text, " {}", edit.method().past());
+    }
+    if others > 0 {
+        let _ = write!(text, ", and {} of other sites with them", count(others, "unit", "units"));
+    }
+    text.push('\n');
+    if let Edit::Prune(_) = edit {
+        let share = |after: u64, before: u64| 100.0 * (after as f64 / before.max(1) as f64 - 1.0);
+        let _ = writeln!(text, "  before  {before}");
+        let _ = writeln!(
+            text,
+            "  after   {after}  ({:+.2} %, {:+.2} %)",
+            share(after.parameters, before.parameters),
+            share(after.flops, before.flops)
+        );
+    }
+    for slice in edit.slices() {
+        let _ = writeln!(text, "  {slice}");
+    }
+    let _ = writeln!(text, "verified: the output differs from that with the units at 0 by at most {difference:.1e}");
+    if let Some(out) = out {
+        let _ = writeln!(text, "written: {}", out.display());
+    }
+    output::print(|to| text.lines().try_for_each(|line| writeln!(to, "{}", output::line(line))))
+}
+
+fn count(n: usize, one: &str, several: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { several })
+}

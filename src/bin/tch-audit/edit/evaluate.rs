@@ -1,0 +1,134 @@
+//! `--evaluate DIR`: accuracy and robustness before and after, next to random units.
+
+use crate::input::Input;
+use clap::{Args, ValueHint};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+use tch_audit::Model;
+use tch_audit::edit::{Edit, Method, NoOptimizer};
+use tch_audit::evaluate::Methods;
+use tch_audit::evaluate::compare::draw_like;
+use tch_audit::evaluate::robustness::compare::compare;
+use tch_audit::evaluate::robustness::corrupt::Severity;
+use tch_audit::evaluate::robustness::{Options, Robustness, table};
+use tch_audit::graph::{Graph, Mask};
+use tch_audit::probe::{ImageFolder, Probe};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Evaluation")]
+pub struct Evaluate {
+    /// Labelled images, one sub-folder per class in the order of the model's outputs: measures accuracy and robustness
+    /// before and after, clean, with painted text, under seven corruptions and two attacks.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    evaluate: Option<PathBuf>,
+    /// At most so many images, spread over the classes.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    limit: usize,
+    /// Severities of the corruptions, 1 to 5.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,2,3,4,5")]
+    severities: Vec<u8>,
+    /// Leave out the attacks (FGSM, PGD).
+    #[arg(long)]
+    no_attacks: bool,
+    /// How many times as many random units of the same sites are edited in the same way and measured too.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    controls: usize,
+    /// Where random choices start.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// What was measured before the edit.
+pub struct Before {
+    measured: Robustness,
+    controls: Vec<Robustness>,
+}
+
+impl Evaluate {
+    /// The labelled images, if there are to be any.
+    pub fn images(&self, input: &Input) -> anyhow::Result<Option<Probe>> {
+        let Some(folder) = &self.evaluate else { return Ok(None) };
+        self.options()?;
+        let images = ImageFolder::open(folder).preprocess(input.preprocess()?).load()?;
+        anyhow::ensure!(
+            images.labels().is_some(),
+            "--evaluate: received images without classes in {}, allowed one sub-folder per class",
+            folder.display()
+        );
+        Ok(Some(images))
+    }
+
+    fn options(&self) -> anyhow::Result<Options> {
+        Ok(Options {
+            seed: self.seed,
+            severities: self.severities.iter().map(|s| Severity::new(*s)).collect::<Result<_, _>>()?,
+            adversarial: !self.no_attacks,
+            limit: Some(self.limit),
+            ..Options::default()
+        })
+    }
+
+    /// The untouched model, and random units edited in its copies.
+    pub fn before(&self, file: &Path, model: &Model<'_>, graph: &Graph, edit: &Edit, images: &Probe) -> anyhow::Result<Before> {
+        let options = self.options()?;
+        let measured = self.measure(model, || Ok(Model::load(file)?), images, &options)?;
+        let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };
+        let methods = Methods::new(prune);
+        let mut controls = Vec::new();
+        for draw in 0..self.controls {
+            let seed = self.seed.wrapping_add(draw as u64);
+            // The sites may have no other units.
+            let Some((units, _)) = draw_like(model, graph, (edit.units(), &methods), images, seed)? else { break };
+            let example = images.tensor(0..images.len().min(2))?;
+            let edited = || -> anyhow::Result<Model<'static>> {
+                let copy = Model::load(file)?;
+                let graph = Graph::trace(&copy, &example)?;
+                let _ = Edit::new(edit.method(), &graph, &units)?.apply(&copy, &graph, &example, NoOptimizer)?;
+                Ok(copy)
+            };
+            controls.push(self.measure(&edited()?, edited, images, &options)?);
+        }
+        Ok(Before { measured, controls })
+    }
+
+    /// The edited model against what was measured before, as a table.
+    pub fn after(
+        &self,
+        file: &Path,
+        model: &Model<'_>,
+        edit: &Edit,
+        example: &Tensor,
+        images: &Probe,
+        before: Before,
+    ) -> anyhow::Result<String> {
+        let copy = || -> anyhow::Result<Model<'static>> {
+            let copy = Model::load(file)?;
+            let graph = Graph::trace(&copy, example)?;
+            let _ = edit.apply(&copy, &graph, example, NoOptimizer)?;
+            Ok(copy)
+        };
+        let after = self.measure(model, copy, images, &self.options()?)?;
+        let controls = Some(before.controls.as_slice()).filter(|c| !c.is_empty());
+        Ok(table::render(&compare(&before.measured, &after, controls)?))
+    }
+
+    /// A masked model against the plain one. Masks and gradients do not go together: nothing is attacked.
+    pub fn masked(&self, model: &Model<'_>, graph: &Graph, masks: &[Mask], images: &Probe) -> anyhow::Result<String> {
+        let options = Options { adversarial: false, ..self.options()? };
+        let before = Robustness::measure(model, None, images, &options)?;
+        let after = Robustness::measure(&graph.masked(model, masks), None, images, &options)?;
+        Ok(table::render(&compare(&before, &after, None)?))
+    }
+
+    /// Attacks run on a second copy: a TorchScript module that has run with gradients is rewritten.
+    fn measure(
+        &self,
+        model: &Model<'_>,
+        copy: impl FnOnce() -> anyhow::Result<Model<'static>>,
+        images: &Probe,
+        options: &Options,
+    ) -> anyhow::Result<Robustness> {
+        let copy = if options.adversarial { Some(copy()?) } else { None };
+        Ok(Robustness::measure(model, copy.as_ref(), images, options)?)
+    }
+}

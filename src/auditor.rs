@@ -145,7 +145,12 @@ impl<'v> Auditor<'v> {
         if !chosen.is_empty() {
             let done = fix::apply(self, &model, &audit.graph, &chosen, &wanted.methods, optimizers)?;
             if !self.quiet {
-                eprintln!("pruned {} of {} flagged units, {} with what is coupled to them", chosen.len(), wanted.units.len(), done.coupled.len());
+                eprintln!(
+                    "pruned {} of {} flagged units, {} with what is coupled to them",
+                    chosen.len(),
+                    wanted.units.len(),
+                    done.coupled.len()
+                );
             }
             // Units have other numbers now.
             self.last.clear();

@@ -329,6 +329,20 @@ impl Policies {
         Ok(())
     }
 
+    /// Sets what the policy called `name` asks to be done about violations, whatever its file says.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] when there is no such policy.
+    pub fn set_action(&mut self, name: &str, action: Action) -> Result<()> {
+        match self.0.iter().position(|p| p.name == name) {
+            Some(i) => {
+                self.0[i].action = action;
+                Ok(())
+            }
+            None => Err(Error::unknown("policy", name, self.0.iter().map(Policy::name))),
+        }
+    }
+
     /// The gravest level that a lint has in any policy; `allow` without policies.
     ///
     /// # Errors

@@ -44,9 +44,7 @@ pub use audit::{
     Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, Origin, ProbeInfo, Run, Settings, SiteInfo,
     SkippedImage, Stage, Tool, UnitEntry,
 };
-pub use edit::{
-    Control, EditReport, Evaluation, Gap, HistoryEntry, NamedAccuracy, LeftOut, SweepAccuracy, SweepPoint,
-};
+pub use edit::{Control, EditReport, Evaluation, Gap, HistoryEntry, LeftOut, NamedAccuracy, SweepAccuracy, SweepPoint};
 pub use files::{FILES, write_all};
 pub use format::Format;
 pub use policy::{ReportedFinding, ReportedPolicy};

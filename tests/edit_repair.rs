@@ -4,6 +4,7 @@ use image::{Rgb, RgbImage};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 use tch_audit::edit::repair::LastLayer;
+use tch_audit::evaluate::Methods;
 use tch_audit::evaluate::choose::{self, choose};
 use tch_audit::evaluate::compare::{self, compare};
 use tch_audit::evaluate::{Evaluation, correct};
@@ -120,7 +121,15 @@ fn nothing_is_removed_when_nothing_helps() {
     let layer = LastLayer::of(&graph).unwrap();
     for layer in [None, Some(&layer)] {
         let candidates = ids("eye", 0..3);
-        let choice = choose(&model, &graph, &candidates, &evaluations, layer, &choose::Options::default()).unwrap();
+        let choice = choose(
+            &model,
+            &graph,
+            (&candidates, &Methods::default()),
+            &evaluations,
+            layer,
+            &choose::Options::default(),
+        )
+        .unwrap();
         assert_eq!(choice.removed, 0);
         assert_eq!(choice.sweep.iter().map(|s| s.removed).collect::<Vec<_>>(), [0, 1, 2, 3], "though all were tried");
         let mut order = choice.order;
@@ -137,7 +146,9 @@ fn units_that_cannot_be_zeroed_are_listed_with_the_reason() {
     let evaluations = [evaluation(1)];
     let graph = Graph::trace(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
     let candidates = [UnitId::new("fc", 1), UnitId::new("eye", 3)];
-    let choice = choose(&model, &graph, &candidates, &evaluations, None, &choose::Options::default()).unwrap();
+    let choice =
+        choose(&model, &graph, (&candidates, &Methods::default()), &evaluations, None, &choose::Options::default())
+            .unwrap();
     assert_eq!(choice.order, ids("eye", [3]));
     let [(unit, reason)] = choice.refused.as_slice() else { panic!("{:?}", choice.refused) };
     assert_eq!(*unit, UnitId::new("fc", 1));
@@ -155,7 +166,8 @@ fn random_controls_come_from_the_same_layers_as_the_chosen_units() {
     let before: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.detach().copy()).collect();
     let run = |units: &[UnitId], draws| {
         let options = compare::Options { draws, ..Default::default() };
-        let mut outcome = compare(&model, &graph, units, &evaluations, Some(&layer), &options).unwrap();
+        let mut outcome =
+            compare(&model, &graph, (units, &Methods::default()), &evaluations, Some(&layer), &options).unwrap();
         assert!(outcome.refit.is_some());
         outcome.comparisons.remove(0)
     };

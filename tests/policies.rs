@@ -4,7 +4,7 @@ use std::fs;
 use tch_audit::describe::{ConceptEvidence, DescribedUnit, Description, Status};
 use tch_audit::diagnostic::Source;
 use tch_audit::policy::{
-    self, Baseline, Because, Code, Date, Level, Loader, Outcome, Policies, Standing, TEMPLATE, Verdict,
+    self, Action, Baseline, Because, Code, Date, Level, Loader, Outcome, Policies, Standing, TEMPLATE, Verdict,
 };
 use tch_audit::probe::paint;
 use tch_audit::{Error, UnitId};

@@ -656,7 +656,7 @@ fn evaluation(name: &str, before: u64, edited: u64, repaired: u64, alone: u64) -
     Evaluation {
         name: name.into(),
         before: of(before),
-        edited: of(zeroed),
+        edited: of(edited),
         edited_p: 0.0312,
         edited_repaired: Some(of(repaired)),
         repaired_p: Some(1e-9),
@@ -695,6 +695,7 @@ fn sample() -> Report {
         flagged: epoch as usize / 2,
         changed: 3 - epoch as usize / 2,
         evaluations: vec![NamedAccuracy { name: "clean".into(), accuracy: Accuracy::new(200 + 100 * epoch, 1000) }],
+        pruned: Vec::new(),
     };
     Report {
         model: ModelInfo {

@@ -11,7 +11,6 @@ use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use tch_audit::Error;
 use tch_audit::auditor::{Auditor, Every};
-use tch_audit::policy::Policies;
 use tch_audit::probe::drawn;
 
 const BATCH: i64 = 64;
@@ -50,12 +49,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let mut auditor = Auditor::builder(&vs)
         .name("spurious_text")
         .probe(validation.clone())
-        .policies(Policies::shipped()?)
+        .policies(options.policies()?)
         .evaluate("clean", validation.clone(), test.clone())
         .evaluate("rightly stamped", stamped(&validation, Word::Right, 1.0, 2), stamped(&test, Word::Right, 1.0, 3))
         .evaluate("wrongly stamped", stamped(&validation, Word::Wrong, 1.0, 4), stamped(&test, Word::Wrong, 1.0, 5))
         .every(Every::Epochs(5))
-        .fix(options.fix)
+        .fix(options.fix.is_some())
         .reports(&options.out)
         .build()?;
 

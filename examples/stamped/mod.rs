@@ -1,8 +1,9 @@
 //! What both examples share: a small residual network, images stamped with a word, and their options.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 use tch::nn;
+use tch_audit::policy::{Action, Policies};
 use tch_audit::probe::Probe;
 use tch_audit::probe::paint::{Place, TextSize, TextStyle, text_stamp};
 
@@ -61,6 +62,26 @@ fn stage(vs: nn::Path<'_>, inputs: i64, outputs: i64) -> nn::FuncT<'static> {
     })
 }
 
+/// How flagged units are edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fix {
+    /// Their weights are set to 0.
+    Zero,
+    /// They leave the network, which gets smaller.
+    Prune,
+}
+
+impl Options {
+    /// The policies that come with tch-audit; `text` asks for what --fix says.
+    pub fn policies(&self) -> tch_audit::Result<Policies> {
+        let mut policies = Policies::shipped()?;
+        if self.fix == Some(Fix::Prune) {
+            policies.set_action("text", Action::Prune)?;
+        }
+        Ok(policies)
+    }
+}
+
 /// Options of both examples.
 #[derive(Debug, Parser)]
 pub struct Options {
@@ -70,9 +91,10 @@ pub struct Options {
     /// Where the reports go.
     #[arg(long, default_value = "runs/audit")]
     pub out: PathBuf,
-    /// Zero the units that a violated policy wants zeroed, refit the last layer, and measure what that does.
-    #[arg(long)]
-    pub fix: bool,
+    /// Edit the units that the policy `text` objects to, refit the last layer, and measure what that does: `zero` at the end
+    /// (also what a bare --fix means), or `prune` already during training.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "zero")]
+    pub fix: Option<Fix>,
     /// Passes over the training images.
     #[arg(long)]
     pub epochs: Option<u64>,

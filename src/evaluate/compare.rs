@@ -162,7 +162,8 @@ pub fn draw_like(
     let mut drawn = Vec::new();
     for unit in units {
         let all = graph.site(&unit.site)?.units;
-        let mut pool: Vec<UnitId> = (0..all).map(|u| UnitId::new(&unit.site, u)).filter(|id| !taken.contains(id)).collect();
+        let mut pool: Vec<UnitId> =
+            (0..all).map(|u| UnitId::new(&unit.site, u)).filter(|id| !taken.contains(id)).collect();
         rng.shuffle(&mut pool);
         let mut found = None;
         for id in pool {

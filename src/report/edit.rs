@@ -180,7 +180,10 @@ impl EditReport {
         let capitalised = super::capitalised(doing);
         out.push(match gap.recovered_repaired {
             Some(r) => {
-                format!("{capitalised} {units} recovered {edited} of this gap; with the last layer refitted, {}.", share(r))
+                format!(
+                    "{capitalised} {units} recovered {edited} of this gap; with the last layer refitted, {}.",
+                    share(r)
+                )
             }
             None => format!("{capitalised} {units} recovered {edited} of this gap."),
         });

@@ -4,7 +4,9 @@
 
 use super::escape::{code, markdown as text};
 use super::tables::{self, Table};
-use super::{EditReport, Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, capitalised, picture, plural, thousands};
+use super::{
+    EditReport, Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, capitalised, picture, plural, thousands,
+};
 use crate::describe::Status;
 use crate::policy::{Level, Standing, Verdict};
 use std::io::{self, Write};

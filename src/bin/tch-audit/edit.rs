@@ -100,7 +100,9 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     let out = match (&what.out, what.dry_run) {
         (Some(out), _) => Some(writable(&what.model, out)?),
         (None, true) => None,
-        (None, false) => bail!("nothing says where the edited model goes: give --out FILE, or --dry-run to write nothing"),
+        (None, false) => {
+            bail!("nothing says where the edited model goes: give --out FILE, or --dry-run to write nothing")
+        }
     };
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
@@ -154,7 +156,10 @@ fn planned(
 }
 
 fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
-    ensure!(what.out.is_none(), "--out: a mask lasts for a forward pass and cannot be saved: use `edit zero` or `edit prune`");
+    ensure!(
+        what.out.is_none(),
+        "--out: a mask lasts for a forward pass and cannot be saved: use `edit zero` or `edit prune`"
+    );
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
     let model = Model::load(&what.model)?;
@@ -185,15 +190,18 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
 
 fn take_back(undo: &Undo, common: &Common) -> anyhow::Result<u8> {
     let out = writable(&undo.model, &undo.out)?;
-    let entry = Journal::undo(&undo.model, &out).with_context(|| format!("cannot take the edit of {} back", undo.model.display()))?;
+    let entry = Journal::undo(&undo.model, &out)
+        .with_context(|| format!("cannot take the edit of {} back", undo.model.display()))?;
     if !common.quiet {
         let text = format!(
-            "{}: {} units are back, {} with what was coupled to them\n",
+            "written: {}, with what {} took out of {}: {}, {} with what was coupled to them",
             out.display(),
-            entry.units.len(),
+            entry.method.name(),
+            entry.from,
+            count(entry.units.len(), "unit", "units"),
             entry.coupled.len()
         );
-        output::print(|to| to.write_all(output::line(text.trim_end()).as_bytes()).and_then(|()| to.write_all(b"\n")))?;
+        output::print(|to| writeln!(to, "{}", output::line(&text)))?;
     }
     Ok(exit::CLEAN)
 }

@@ -69,7 +69,14 @@ impl Evaluate {
     }
 
     /// The untouched model, and random units edited in its copies.
-    pub fn before(&self, file: &Path, model: &Model<'_>, graph: &Graph, edit: &Edit, images: &Probe) -> anyhow::Result<Before> {
+    pub fn before(
+        &self,
+        file: &Path,
+        model: &Model<'_>,
+        graph: &Graph,
+        edit: &Edit,
+        images: &Probe,
+    ) -> anyhow::Result<Before> {
         let options = self.options()?;
         let measured = self.measure(model, || Ok(Model::load(file)?), images, &options)?;
         let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };

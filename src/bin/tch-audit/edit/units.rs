@@ -35,9 +35,16 @@ impl Units {
         if let Some(file) = &self.findings {
             let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?;
             all.extend(report.findings.iter().filter(|f| f.counts()).map(|f| f.unit.clone()));
-            ensure!(!all.is_empty(), "--findings: {} has no finding that counts: there is nothing to edit", file.display());
+            ensure!(
+                !all.is_empty(),
+                "--findings: {} has no finding that counts: there is nothing to edit",
+                file.display()
+            );
         } else {
-            ensure!(!self.site.is_empty(), "nothing says which units: give --site NAME --units N,.. or --findings FILE");
+            ensure!(
+                !self.site.is_empty(),
+                "nothing says which units: give --site NAME --units N,.. or --findings FILE"
+            );
             ensure!(
                 self.site.len() == self.units.len(),
                 "received {} --site and {} --units, allowed one --units for each --site",
@@ -67,7 +74,10 @@ fn numbers(text: &str) -> anyhow::Result<Vec<usize>> {
         match part.split_once('-') {
             Some((first, last)) => {
                 let (first, last) = (number(first)?, number(last)?);
-                ensure!(first <= last && last - first < MOST, "received the range {part}, allowed the smaller number first");
+                ensure!(
+                    first <= last && last - first < MOST,
+                    "received the range {part}, allowed the smaller number first"
+                );
                 all.extend(first..=last);
             }
             None if part.is_empty() => bail!("received an empty number, allowed numbers and ranges: 3,17 or 0-7"),

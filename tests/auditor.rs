@@ -340,7 +340,7 @@ fn a_fix_zeroes_what_misleads_and_reports_what_that_did() {
     assert_eq!((gap.clean_name.as_str(), gap.shifted_name.as_str(), gap.before_gap), ("clean", "marked", 0.5));
     assert_eq!(gap.recovered_controls.len(), 10);
     assert!(gap.recovered_repaired.unwrap() > 0.8, "{gap:?}");
-    assert!(edit.verification.contains("masked"), "{}", edit.verification);
+    assert!(edit.verification.contains("whole group at 0"), "{}", edit.verification);
 
     // The report says of the network what the network now does.
     let test = with_marks(&noise(60, 3));
@@ -380,6 +380,78 @@ fn zeroed_units_are_zero_and_after_step_keeps_them_so() {
     }
     assert!(moved, "training would have revived them");
     assert!(all["conv.weight"] != others, "the others go on learning");
+}
+
+#[test]
+fn flagged_units_leave_the_live_network_and_the_training_goes_on() {
+    let _alone = alone();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = planted(&vs);
+    let (x, y) = (noise(32, 9).tensor(0..32).unwrap(), noise(32, 9).labels().unwrap());
+    let sgd = || nn::Sgd { momentum: 0.9, wd: 1e-3, ..Default::default() }.build(&vs, 0.01);
+    let mut opt = sgd().unwrap();
+    let loss = |net: &nn::SequentialT| net.forward_t(&x, true).cross_entropy_for_logits(&y);
+    (0..3).for_each(|_| opt.backward_step(&loss(&net)));
+    // A loss of the old shapes that somebody still holds.
+    let held = loss(&net);
+    held.backward();
+    let mut auditor = fixing(&vs, 3).policies(policies("deny", "prune", "mark")).build().unwrap();
+    let mut rebuilt = 0;
+    let pruned = auditor
+        .after_epoch_pruning(1, &net, || {
+            rebuilt += 1;
+            opt = sgd()?;
+            Ok(())
+        })
+        .unwrap();
+    assert!(!pruned.is_empty() && pruned.iter().all(|u| u.site == "conv" && u.unit < RED as usize), "{pruned:?}");
+    let left = RED + BRIGHT - pruned.len() as i64;
+    let shape = |name: &str| vs.variables()[name].size();
+    assert_eq!((rebuilt, shape("conv.weight"), shape("fc.weight")), (1, vec![left, 3, 1, 1], vec![2, left]));
+    assert!(vs.variables().values().all(|t| !t.grad().defined() || t.grad().size() == t.size()));
+    for _ in 0..5 {
+        opt.backward_step(&loss(&net));
+        auditor.after_step(&net).unwrap();
+    }
+    assert!(loss(&net).double_value(&[]).is_finite());
+    // Fewer units now; what was pruned is in the history, and what is left is judged anew at the end.
+    let report = auditor.finish(&net).unwrap().report;
+    assert_eq!(report.units.len() as i64, left);
+    assert_eq!(report.history[0].pruned, pruned);
+    assert!(report.findings.iter().all(|f| (f.unit.unit as i64) < left));
+    drop(held);
+}
+
+#[test]
+fn an_optimizer_that_cannot_be_rebuilt_leaves_the_network_as_it_was() {
+    let _alone = alone();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = planted(&vs);
+    let before = variables(&vs);
+    let mut auditor = fixing(&vs, 3).policies(policies("deny", "prune", "mark")).build().unwrap();
+    let broken = || Err(tch::TchError::Torch("no optimizer today".to_string()));
+    let error = auditor.after_epoch_pruning(1, &net, broken).unwrap_err().to_string();
+    assert!(error.contains("no optimizer today"), "{error}");
+    assert_same(&before, &variables(&vs));
+}
+
+#[test]
+fn finish_prunes_what_policies_want_pruned_and_says_so() {
+    let _alone = alone();
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = planted(&vs);
+    let mut auditor = fixing(&vs, 3).policies(policies("deny", "prune", "mark")).build().unwrap();
+    let finished = auditor.finish(&net).unwrap();
+    let edit = finished.report.edit.as_ref().expect("an edit");
+    assert_eq!(edit.action, "prune");
+    let left = RED + BRIGHT - edit.chosen.len() as i64;
+    assert!(!edit.chosen.is_empty() && vs.variables()["fc.weight"].size() == [2, left]);
+    assert!(finished.summary().contains("flagged units pruned"), "{}", finished.summary());
+    // The report says of the network what the network now does.
+    let test = with_marks(&noise(60, 3));
+    let output = tch::no_grad(|| net.forward_t(&test.tensor(0..60).unwrap(), false)).argmax(1, false);
+    let right = output.eq_tensor(&test.labels().unwrap()).sum(Kind::Int64).int64_value(&[]);
+    assert_eq!(right as u64, edit.evaluations[1].edited_repaired.unwrap().correct);
 }
 
 #[test]

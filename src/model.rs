@@ -21,6 +21,8 @@ type Forward<'m> = Box<dyn Fn(&Tensor) -> Result<Vec<Tensor>, TchError> + 'm>;
 pub struct Model<'m> {
     forward: Forward<'m>,
     parameters: Vec<(String, Tensor)>,
+    /// How many of them are buffers, which no training changes; of a tch network this is not known.
+    buffers: u64,
     device: Device,
     kind: Kind,
     script: Option<Script<'m>>,
@@ -57,7 +59,8 @@ impl<'m> Model<'m> {
     pub fn script(module: &'m CModule) -> Result<Self> {
         let parameters = named(module)?;
         let forward = Box::new(move |xs: &Tensor| script_forward(module, xs));
-        Ok(Self::from_parts(parameters, device_hint(module), forward, Some(Script::Borrowed(module))))
+        let model = Self::from_parts(parameters, device_hint(module), forward, Some(Script::Borrowed(module)));
+        Ok(Self { buffers: buffers(module)?, ..model })
     }
 
     /// Loads a TorchScript file, scripted, traced or frozen, onto the CPU, in evaluation mode.
@@ -88,14 +91,23 @@ impl<'m> Model<'m> {
         let (parameters, device) = (named(&module)?, device_hint(&module));
         let module = Rc::new(module);
         let owned = Some(Script::Owned(Rc::clone(&module)));
-        Ok(Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs)), owned))
+        let buffers = buffers(&module)?;
+        let model = Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs)), owned);
+        Ok(Model { buffers, ..model })
     }
 
     /// The same parameters behind another forward pass.
     pub(crate) fn with_forward<'a>(&'a self, forward: impl Fn(&Tensor) -> Result<Tensor> + 'a) -> Model<'a> {
         let forward = move |xs: &Tensor| forward(xs).map(|y| vec![y]).map_err(|e| TchError::Torch(e.to_string()));
         let parameters = self.parameters.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
-        Model { forward: Box::new(forward), parameters, device: self.device, kind: self.kind, script: None }
+        Model {
+            forward: Box::new(forward),
+            parameters,
+            buffers: self.buffers,
+            device: self.device,
+            kind: self.kind,
+            script: None,
+        }
     }
 
     /// Writes a TorchScript model to a file that Python's `torch.jit.load` reads, whole or not at all.
@@ -129,12 +141,17 @@ impl<'m> Model<'m> {
     ) -> Self {
         let parameters: BTreeMap<String, Tensor> = parameters.into_iter().collect();
         let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
-        Self { forward, parameters: parameters.into_iter().collect(), device, kind, script }
+        Self { forward, parameters: parameters.into_iter().collect(), buffers: 0, device, kind, script }
     }
 
     /// Whether this is a frozen TorchScript module: its weights are constants of its code.
     pub fn is_frozen(&self) -> bool {
         self.script.is_some() && self.parameters.is_empty()
+    }
+
+    /// How many numbers the parameters hold; of a tch network running statistics are among them.
+    pub fn parameter_count(&self) -> u64 {
+        self.parameters.iter().map(|(_, t)| t.numel() as u64).sum::<u64>() - self.buffers
     }
 
     /// The named parameters and buffers (running statistics included), sorted by name.
@@ -268,6 +285,11 @@ fn named(module: &CModule) -> Result<Vec<(String, Tensor)>> {
     let mut all = module.named_parameters().map_err(Error::torch("listing the module's parameters"))?;
     all.extend(crate::hook::ffi::named_buffers(module)?);
     Ok(all)
+}
+
+/// How many numbers the buffers of a module hold.
+fn buffers(module: &CModule) -> Result<u64> {
+    Ok(crate::hook::ffi::named_buffers(module)?.iter().map(|(_, t)| t.numel() as u64).sum())
 }
 
 fn device_hint(module: &CModule) -> Device {

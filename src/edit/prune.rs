@@ -181,13 +181,13 @@ impl PrunePlan {
     }
 
     fn rolled_back(&self, kind: Reason, reason: &str) -> Error {
-        let hint = match (kind, self.relies_on.first()) {
+        let reason = match (kind, self.relies_on.first()) {
             (Reason::Code | Reason::Silent, Some(first)) => {
-                format!("; sizes in the model's code do not follow: {first}")
+                format!("a size in the model's code does not follow: {first} ({reason})")
             }
-            _ => String::new(),
+            _ => reason.to_string(),
         };
-        Error::RolledBack { kind, reason: format!("{reason}{hint}") }
+        Error::RolledBack { kind, reason }
     }
 
     fn parts(&self, model: &Model<'_>, graph: &Graph) -> Result<Vec<Shrink>> {

@@ -245,3 +245,43 @@ fn slices(graph: &Graph, group: &Group) -> Vec<Slice> {
         .map(|((parameter, dimension), indices)| Slice { parameter: parameter.to_string(), dimension, indices })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NoOptimizer, PrunePlan};
+    use super::*;
+    use tch::nn::{self, Module};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn zeroed_units_are_followed_when_others_are_pruned() {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let p = vs.root();
+        let (a, b, c) = (
+            nn::linear(&p / "a", 5, 6, Default::default()),
+            nn::linear(&p / "b", 6, 4, Default::default()),
+            nn::linear(&p / "c", 4, 2, Default::default()),
+        );
+        let net = nn::func(move |x| c.forward(&b.forward(&a.forward(x).relu()).relu()));
+        let model = Model::new(&vs, &net);
+        let x = Tensor::randn([3, 5], (Kind::Float, Device::Cpu));
+        let graph = Graph::trace(&model, &x).unwrap();
+        let weight = |name: &str| vs.variables()[name].detach().copy();
+        let (a3, b2) = (weight("a.weight").get(3), weight("b.weight").get(2));
+        // b/2 reads a/1 by the weight that is pruned below.
+        let units = [UnitId::new("a", 3), UnitId::new("b", 2)];
+        let mut zeroed = Plan::zero(&graph, &units).unwrap().apply(&model, &graph, &x).unwrap();
+        let plan = PrunePlan::new(&graph, &[UnitId::new("a", 1), UnitId::new("b", 0)]).unwrap();
+        let _ = plan.apply(&model, &graph, &x, NoOptimizer).unwrap();
+        zeroed.follow(&plan.slices).unwrap();
+        // Training would move them.
+        tch::no_grad(|| vs.variables().values_mut().for_each(|t| drop(t.g_add_scalar_(0.5))));
+        zeroed.enforce().unwrap();
+        let rows = |name: &str, row: i64| weight(name).get(row).abs().sum(Kind::Float).double_value(&[]);
+        assert_eq!((rows("a.weight", 2), rows("b.weight", 1)), (0.0, 0.0), "a/3 is a/2 now, b/2 is b/1");
+        assert!(rows("a.weight", 1) > 0.0 && rows("b.weight", 0) > 0.0);
+        zeroed.undo().unwrap();
+        assert_eq!(weight("a.weight").get(2), a3);
+        assert_eq!(weight("b.weight").get(1), b2.index_select(0, &Tensor::from_slice(&[0i64, 2, 3, 4, 5])));
+    }
+}

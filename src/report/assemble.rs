@@ -23,7 +23,7 @@ impl Report {
         Report {
             model: ModelInfo {
                 name: name.to_string(),
-                parameters: model.parameters().iter().map(|(_, t)| t.numel() as u64).sum(),
+                parameters: model.parameter_count(),
                 sites: audit.sites.iter().map(SiteInfo::from).collect(),
             },
             probe: ProbeInfo::from(probe),

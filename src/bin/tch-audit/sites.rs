@@ -88,14 +88,19 @@ fn indented(site: &Site, shown: &[&Site]) -> String {
     format!("{}{}", "  ".repeat(depth), site.name)
 }
 
-/// What zeroing the first unit of a site takes with it, or why it cannot be done.
+/// The unit in the middle stands for all: the first and the last may be padding of a shortcut.
+fn example_unit(site: &Site) -> [UnitId; 1] {
+    [UnitId::new(&site.name, site.units / 2)]
+}
+
+/// What zeroing a unit takes with it, or why it cannot be done.
 fn zeroed(graph: &Graph, site: &Site) -> Result<Vec<UnitId>, String> {
-    Plan::zero(graph, &[UnitId::new(&site.name, 0)]).map(|plan| plan.coupled).map_err(reason)
+    Plan::zero(graph, &example_unit(site)).map(|plan| plan.coupled).map_err(reason)
 }
 
 /// What pruning it takes with it. Where that depends on the model's code it is tried, and taken back.
 fn pruned(model: &Model<'_>, graph: &Graph, site: &Site, example: &Tensor) -> Result<Vec<UnitId>, String> {
-    let plan = PrunePlan::new(graph, &[UnitId::new(&site.name, 0)]).map_err(reason)?;
+    let plan = PrunePlan::new(graph, &example_unit(site)).map_err(reason)?;
     if !plan.relies_on.is_empty() {
         plan.apply(model, graph, example, NoOptimizer).and_then(|pruned| pruned.undo()).map_err(reason)?;
     }
@@ -104,7 +109,9 @@ fn pruned(model: &Model<'_>, graph: &Graph, site: &Site, example: &Tensor) -> Re
 
 fn reason(error: Error) -> String {
     match error {
-        Error::Refused { reason, .. } | Error::RolledBack { reason, .. } => reason,
+        Error::Refused { reason, .. } => reason,
+        // What it was that failed is for those who try it.
+        Error::RolledBack { reason, .. } => reason.split(" (").next().unwrap_or_default().to_string(),
         other => other.to_string(),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Probe`] holds 8-bit RGB images at the model's input size together with their [`Preprocess`], so that size, mean
 //! and standard deviation travel with everything that is computed from them. Probes come from a folder
-//! ([`ImageFolder`]), from memory ([`Probe::from_images`], [`Probe::from_tensor`]) or from a generator ([`drawn`]).
+//! ([`ImageFolder`]), from memory ([`Probe::from_images`], [`Probe::from_tensor`]), are drawn ([`drawn`]), or are what a
+//! generator makes ([`Probe::generated`]).
 //! [`paint`] puts concepts (text, colours, stripes, …) onto such images.
 
 use crate::{Error, Result};
@@ -14,6 +15,7 @@ use tch::Tensor;
 mod decode;
 mod drawn;
 mod folder;
+mod generated;
 mod memory;
 pub mod paint;
 mod preprocess;
@@ -23,6 +25,7 @@ mod shape;
 
 pub use drawn::drawn;
 pub use folder::{Corrupt, ImageFolder};
+use generated::Shown;
 pub use memory::Labels;
 pub use preprocess::{Preprocess, image_tensor};
 pub use resize::{Fit, resize};
@@ -38,6 +41,7 @@ pub struct Probe {
     classes: Vec<String>,
     preprocess: Preprocess,
     skipped: Vec<Skipped>,
+    shown: Shown,
 }
 
 /// An image file that could not be read and was left out, see [`Corrupt::Skip`].
@@ -107,7 +111,7 @@ impl Probe {
         &self.skipped
     }
 
-    /// The images of a range as the model wants them.
+    /// The images of a range as the model wants them; of a [generator](Self::generated) the inputs that they come from.
     ///
     /// **Shapes:** `[n, C, H, W]`, f32, on the CPU; `C`, `H`, `W` as in [`preprocess`](Self::preprocess).
     /// **Units:** normalised, `(pixel / 255 - mean) / std`.
@@ -117,7 +121,7 @@ impl Probe {
         let images = self.images.get(range.clone()).ok_or_else(|| {
             Error::invalid("range of probe images", format!("{range:?}"), format!("within 0..{}", self.len()))
         })?;
-        preprocess::tensor_of(images, &self.preprocess)
+        self.shown.tensor(range).unwrap_or_else(|| preprocess::tensor_of(images, &self.preprocess))
     }
 
     /// The images with these numbers, in this order; repeats are allowed.
@@ -135,6 +139,7 @@ impl Probe {
             classes: self.classes.clone(),
             preprocess: self.preprocess.clone(),
             skipped: self.skipped.clone(),
+            shown: self.shown.select(indices),
         })
     }
 
@@ -143,7 +148,7 @@ impl Probe {
     /// `f` must keep the size; if it does not, [`tensor`](Self::tensor) returns an error.
     pub fn map(&self, f: impl Fn(usize, &RgbImage) -> RgbImage + Sync) -> Probe {
         let images = self.images.par_iter().enumerate().map(|(i, image)| Arc::new(f(i, image))).collect();
-        Probe { images, ..self.clone() }
+        Probe { images, shown: self.shown.changed(), ..self.clone() }
     }
 
     /// A hash of pixels, names, labels, class names and preprocessing: 64 hexadecimal digits (BLAKE3).

@@ -1041,3 +1041,41 @@ fn the_largest_face_that_keeps_words_whole_is_taken() {
     assert!(long.2 <= 224 && long.3 < 100, "one line, in a smaller font: {long:?}");
     assert_eq!(long.3, 20);
 }
+
+#[test]
+fn a_generator_is_shown_latent_vectors_and_looked_at_by_its_images() {
+    use tch::nn::{self, Module};
+    let vs = nn::VarStore::new(Device::Cpu);
+    let make = nn::linear(vs.root() / "make", 4, 3 * 4 * 4, Default::default());
+    let paint = nn::conv2d(vs.root() / "paint", 3, 3, 1, Default::default());
+    let net = nn::func(move |z: &Tensor| paint.forward(&make.forward(z).view([-1, 3, 4, 4]).relu()).tanh());
+    let model = tch_audit::Model::new(&vs, &net);
+    let z = Tensor::randn([40, 4], (Kind::Float, Device::Cpu));
+    let probe = Probe::generated(&model, &z).unwrap();
+    assert_eq!((probe.len(), probe.image(0).dimensions()), (40, (4, 4)));
+    assert_eq!(probe.tensor(3..7).unwrap(), z.narrow(0, 3, 4), "the model is shown its inputs");
+    assert_eq!(
+        probe.select(&[5, 2]).unwrap().tensor(0..2).unwrap(),
+        z.index_select(0, &Tensor::from_slice(&[5i64, 2]))
+    );
+    let pixel = probe.image(9).get_pixel(2, 1).0[0];
+    let output = tch::no_grad(|| net.forward(&z)).double_value(&[9, 0, 1, 2]);
+    assert_eq!(f64::from(pixel), ((output + 1.0) / 2.0 * 255.0).round(), "-1 to 1 becomes 0 to 255");
+
+    // Exemplars: the images of the inputs that excite a unit most, found by hand.
+    let graph = tch_audit::graph::Graph::trace(&model, &z.narrow(0, 0, 2)).unwrap();
+    let sites = graph.select(&["make"]).unwrap();
+    let options = tch_audit::exemplars::Options { k: 3, ..Default::default() };
+    let exemplars = tch_audit::exemplars::Exemplars::compute(&model, &graph, &sites, &probe, &options).unwrap();
+    let weights = vs.variables()["make.weight"].get(7);
+    let activation = z.matmul(&weights) + vs.variables()["make.bias"].get(7);
+    let best = activation.argmax(0, false).int64_value(&[]);
+    assert_eq!(exemplars.units[7].top[0].image as i64, best);
+
+    let painted = probe.map(|_, image| image.clone());
+    let error = painted.tensor(0..1).unwrap_err().to_string();
+    assert!(error.contains("nothing can be painted onto its inputs"), "{error}");
+    let classifier = nn::func(|x: &Tensor| x.mean_dim(1, false, Kind::Float));
+    let error = Probe::generated(&tch_audit::Model::new(&vs, &classifier), &z).unwrap_err().to_string();
+    assert!(error.contains("the output of a generator"), "{error}");
+}

@@ -1,6 +1,6 @@
 //! Probes from images that are in memory already.
 
-use super::{Preprocess, Probe, preprocess::check_size};
+use super::{Preprocess, Probe, Shown, preprocess::check_size};
 use crate::{Error, Result};
 use image::RgbImage;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl Probe {
         }
         let images = images.into_iter().map(Arc::new).collect();
         let (labels, classes) = labels.map_or((None, Vec::new()), |l| (Some(l.of_image), l.classes));
-        Ok(Probe { images, names, labels, classes, preprocess, skipped: Vec::new() })
+        Ok(Probe { images, names, labels, classes, preprocess, skipped: Vec::new(), shown: Shown::Images })
     }
 
     /// A probe of the images in a tensor, before normalisation.

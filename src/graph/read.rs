@@ -3,7 +3,7 @@
 use super::site::{Route, Site};
 use super::{Graph, ops};
 use crate::edit::Reason;
-use crate::hook::{self, Event};
+use crate::hook::{self, Arg, Event};
 use crate::{Error, Model, Result};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -66,7 +66,7 @@ impl Graph {
             |numbers| follower.borrow_mut().name(numbers),
             |event| {
                 for arrived in follower.borrow_mut().follow(event) {
-                    let Some(activation) = event.output() else { continue };
+                    let Some(activation) = result(event, routes[arrived].last_output()) else { continue };
                     match arrived.checked_sub(masks.len()) {
                         None => fill(&masks[arrived], &activation)?,
                         Some(site) => visit(site, &activation)?,
@@ -132,6 +132,14 @@ impl Graph {
     }
 }
 
+/// One of the tensors that an operator returns.
+fn result(event: &Event<'_>, output: usize) -> Option<Tensor> {
+    match output {
+        0 => event.output(),
+        _ => event.outputs().iter().flat_map(Arg::tensors).nth(output).map(|seen| seen.tensor.shallow_clone()),
+    }
+}
+
 fn fill(mask: &Mask, activation: &Tensor) -> Result<()> {
     let during = || Error::torch(format!("masking site `{}`", mask.site.name));
     for &unit in &mask.units {
@@ -192,11 +200,11 @@ impl<'r> Follower<'r> {
         }
     }
 
-    /// Which routes end at this operator's output.
+    /// Which routes end at a result of this operator.
     fn follow(&mut self, event: &Event<'_>) -> Vec<usize> {
         let inputs = event.input_numbers();
         let outputs = event.output_numbers();
-        let Some(&output) = outputs.first() else { return Vec::new() };
+        let Some(&first) = outputs.first() else { return Vec::new() };
         let in_place = ops::is_in_place(event.name(), event.overload());
         if !in_place && outputs.iter().all(|o| inputs.contains(o)) {
             return Vec::new(); // nothing happened, as in Graph::trace
@@ -209,13 +217,16 @@ impl<'r> Follower<'r> {
             let due = || self.uses.get(&walk.route.parameter).copied().unwrap_or(0) == walk.route.use_number;
             let before = walk.at;
             walk.at = match before {
-                At::Before if starts() && due() => walk.next(0, output),
+                At::Before if starts() && due() => outputs.get(walk.route.output).map_or(before, |o| walk.next(0, *o)),
                 At::On { step, number, skip }
                     if inputs.contains(&number) && name == walk.route.steps[step].operator =>
                 {
                     match skip.checked_sub(1) {
                         Some(skip) => At::On { step, number, skip },
-                        None => walk.next(step + 1, output),
+                        None => {
+                            let output = outputs.get(walk.route.steps[step].output);
+                            output.map_or(before, |o| walk.next(step + 1, *o))
+                        }
                     }
                 }
                 at => at,
@@ -224,7 +235,7 @@ impl<'r> Follower<'r> {
                 arrived.push(i);
             }
         }
-        self.after(name, &inputs, &read, output);
+        self.after(name, &inputs, &read, first);
         arrived
     }
 

@@ -89,8 +89,17 @@ pub(crate) struct Route {
     pub use_number: usize,
     /// Canonical name of that operator.
     pub operator: String,
+    /// Which of its results: 0 for the first.
+    pub output: usize,
     /// From there on: the canonical names of the operators to follow.
     pub steps: Vec<Step>,
+}
+
+impl Route {
+    /// Which result of its last operator the route ends at.
+    pub fn last_output(&self) -> usize {
+        self.steps.last().map_or(self.output, |step| step.output)
+    }
 }
 
 /// One operator of a [`Route`].
@@ -99,6 +108,8 @@ pub(crate) struct Step {
     pub operator: String,
     /// How many operators of this name read the value before this one.
     pub skip: usize,
+    /// Which of its results: 0 for the first, more for the second half of a `chunk`.
+    pub output: usize,
 }
 
 impl Site {
@@ -346,6 +357,8 @@ fn route(graph: &Graph, value: ValueId) -> Option<Route> {
     loop {
         let op = graph.producer(v)?;
         let name = graph.ops[op].name.clone();
+        // Memory that was written through another tensor is no result of the operator that wrote to it.
+        let output = graph.ops[op].outputs.iter().position(|o| *o == v)?;
         if let Some((parameter, _)) = graph.parameters_of(op).next()
             && (ops::is_layer(&name) || graph.data_inputs(op).next().is_none_or(|d| graph.producer(d).is_none()))
         {
@@ -353,7 +366,7 @@ fn route(graph: &Graph, value: ValueId) -> Option<Route> {
             let reads = |o: usize| graph.parameters_of(o).any(|(p, _)| p == parameter);
             let use_number = (0..op).filter(|&o| reads(o) && !is_view(o)).count();
             steps.reverse();
-            return Some(Route { parameter, use_number, operator: name, steps });
+            return Some(Route { parameter, use_number, operator: name, output, steps });
         }
         if name == ops::UNSEEN {
             return None;
@@ -361,7 +374,7 @@ fn route(graph: &Graph, value: ValueId) -> Option<Route> {
         // Of several inputs the one made last: the stream that went through the module, not the one that skipped it.
         let from = graph.data_inputs(op).filter(|&d| graph.producer(d).is_some()).max()?;
         let skip = graph.consumers(from).filter(|&c| c < op && graph.ops[c].name == name).count();
-        steps.push(Step { operator: name, skip });
+        steps.push(Step { operator: name, skip, output });
         v = from;
     }
 }

@@ -1,6 +1,6 @@
 //! Sites: names, layouts, and how to find each again in the next forward pass.
 
-use super::{Graph, Origin, ValueId, attention, ops, scope};
+use super::{Graph, Origin, Value, ValueId, attention, ops, scope};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -311,6 +311,11 @@ fn after_own_steps(graph: &Graph, raw: ValueId) -> ValueId {
 pub(crate) fn site(graph: &Graph, name: String, kind: SiteKind, value: ValueId) -> Option<Site> {
     let shape = &graph.values[value].shape;
     if shape.first() != Some(&graph.batch) || matches!(graph.values[value].origin, Origin::Input | Origin::Parameter) {
+        return None;
+    }
+    // A view of a parameter: whoever masked it would write to the model.
+    let borrowed = |v: &Value| v.storage.is_some() && v.origin == Origin::Parameter;
+    if graph.values.iter().any(|v| borrowed(v) && v.storage == graph.values[value].storage) {
         return None;
     }
     let last = shape.len() > 2 && graph.channel_dimensions(value) == [shape.len() - 1];

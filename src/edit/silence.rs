@@ -81,7 +81,7 @@ impl Walk<'_> {
             }
             "add" | "sub" => {
                 if inputs.len() == 1 && graph.parameters_of(index).count() == 1 {
-                    self.silence_vector_parameters(index, channel)?;
+                    self.silence_shift(index, value, dimension, channel)?;
                 } else if !inputs.iter().all(same) || op.reads().count() < 2 {
                     return Err(format!("`{name}` adds something that is not a channel of the same shape"));
                 }
@@ -139,6 +139,23 @@ impl Walk<'_> {
             }
             _ => Err(format!("`{}` has no scale and shift of its own to zero", op.name)),
         }
+    }
+
+    /// The entries of the parameter that an addition adds to the channel.
+    fn silence_shift(&mut self, index: usize, sum: ValueId, dimension: i64, channel: i64) -> Result<(), String> {
+        let graph = self.graph;
+        let shape = &graph.values[sum].shape;
+        for v in graph.ops[index].reads() {
+            let Some((parameter, transposed)) = graph.values[v].parameter else { continue };
+            let own = &graph.values[v].shape;
+            let counts = (dimension as usize + own.len())
+                .checked_sub(shape.len())
+                .filter(|d| !transposed && own[*d] == shape[dimension as usize]);
+            let d = counts.ok_or("a parameter that is added to it has no entries of its own for the channel")?;
+            self.nameable(parameter)?;
+            self.group.weights.insert((parameter, d as i64, channel));
+        }
+        Ok(())
     }
 
     fn silence_vector_parameters(&mut self, index: usize, channel: i64) -> Result<(), String> {
@@ -228,6 +245,10 @@ impl Walk<'_> {
         for index in 0..graph.ops.len() {
             let op = &graph.ops[index];
             let Some(&output) = op.outputs.first() else { continue };
+            if ops::is_normalisation(&op.name) {
+                self.follow_normalisation(index, output)?;
+                continue;
+            }
             let dimension = match op.name.as_str() {
                 "conv" => 1,
                 "linear" => graph.values[output].shape.len() as i64 - 1,
@@ -257,6 +278,24 @@ impl Walk<'_> {
         for (value, dimension, channel) in self.group.silent.clone() {
             self.mark(value, dimension, channel);
         }
+        Ok(())
+    }
+
+    /// What a normalisation makes of channels whose scale and shift are 0.
+    fn follow_normalisation(&mut self, index: usize, output: ValueId) -> Result<(), String> {
+        let graph = self.graph;
+        let affine: Vec<usize> = graph.parameters_of(index).map(|(p, _)| p).take(2).collect();
+        let at_0 = |p: usize| -> BTreeSet<i64> {
+            self.group.weights.iter().filter(|(own, d, _)| *own == p && *d == 0).map(|(.., c)| *c).collect()
+        };
+        let channels = match affine.as_slice() {
+            [scale, shift] if at_0(*scale) == at_0(*shift) => at_0(*scale),
+            all if all.iter().all(|p| at_0(*p).is_empty()) => return Ok(()),
+            _ => return Err("a normalisation shares only its scale or only its shift with another".to_string()),
+        };
+        let last = graph.values[output].shape.len() as i64 - 1;
+        let dimension = if graph.ops[index].name == "layer_norm" { last } else { 1 };
+        channels.into_iter().for_each(|channel| self.mark(output, dimension, channel));
         Ok(())
     }
 

@@ -152,6 +152,13 @@ impl Graph {
         found.ok_or_else(|| Error::unknown("parameter", name, valid()))
     }
 
+    /// The shape that a parameter had when the model was traced; `None` when nothing read it.
+    pub(crate) fn shape_of_parameter(&self, name: &str) -> Option<&[i64]> {
+        let root =
+            |v: &&Value| v.origin == Origin::Parameter && v.parameter.is_some_and(|(p, _)| self.parameters[p] == name);
+        self.values.iter().find(root).map(|v| v.shape.as_slice())
+    }
+
     /// The parameters that operator `op` reads: `(parameter, transposed)`, in argument order.
     pub(crate) fn parameters_of(&self, op: usize) -> impl Iterator<Item = (usize, bool)> + '_ {
         self.ops[op].reads().filter_map(|v| self.values[v].parameter)

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tch::Tensor;
 
 /// What pruning some units would take. A plan changes nothing; it can be printed and saved.
@@ -137,6 +138,7 @@ impl PrunePlan {
     /// The graph no longer fits the model afterwards: trace it again.
     ///
     /// # Errors
+    /// [`Error::Shape`] when the model has changed since it was traced;
     /// [`Error::RolledBack`] when the pruned model does not run, is not finite or computes something else, with the kind
     /// of reason; what the optimizers' closure returns. Every byte of the model is then what it was.
     pub fn apply(
@@ -153,7 +155,17 @@ impl PrunePlan {
             parts.iter().try_for_each(Shrink::shrink)?;
             verify::outputs(model, example, &expected).map_err(|(kind, reason)| self.rolled_back(kind, &reason))
         };
-        let done = attempt().and_then(|difference| optimizers.rebuild().map(|()| difference));
+        let done = match attempt() {
+            Ok(difference) => match catch_unwind(AssertUnwindSafe(|| optimizers.rebuild())) {
+                Ok(rebuilt) => rebuilt.map(|()| difference),
+                // A closure that panics must not leave a pruned model behind either.
+                Err(panic) => {
+                    parts.iter().try_for_each(Shrink::restore)?;
+                    resume_unwind(panic)
+                }
+            },
+            Err(error) => Err(error),
+        };
         match done.and_then(|difference| parts.iter().try_for_each(Shrink::forget_gradient).map(|()| difference)) {
             Ok(difference) => Ok(Pruned { parts, difference }),
             Err(error) => {
@@ -195,7 +207,15 @@ impl PrunePlan {
         for slice in &self.slices {
             by_name.entry(&slice.parameter).or_default().push(slice);
         }
-        let part = |(name, slices): (&str, Vec<&Slice>)| Shrink::new(name, &graph.tensor(model, name)?, &slices);
+        let part = |(name, slices): (&str, Vec<&Slice>)| {
+            let tensor = graph.tensor(model, name)?;
+            let (received, traced) = (tensor.size(), graph.shape_of_parameter(name));
+            if let Some(traced) = traced.filter(|t| *t != received) {
+                let expected = format!("{traced:?}, as when the model was traced: trace it again");
+                return Err(Error::Shape { what: format!("`{name}`"), received, expected });
+            }
+            Shrink::new(name, &tensor, &slices)
+        };
         by_name.into_iter().map(part).collect()
     }
 }

@@ -25,7 +25,7 @@ mod zero;
 
 pub use cost::Cost;
 pub use load::load_pruned;
-pub use method::{Edit, Edited, Method};
+pub use method::{Edit, Edited, LeftOut, Method};
 pub use optimizers::{NoOptimizer, Optimizers};
 pub use prune::{PrunePlan, Pruned};
 pub use reason::Reason;

@@ -56,7 +56,7 @@ fn multiplications(op: &Op, shape: &dyn Fn(ValueId) -> Vec<i64>, size: &dyn Fn(V
     let inputs: Vec<ValueId> = op.reads().collect();
     let Some(&y) = op.outputs.first() else { return 0 };
     match (op.name.as_str(), &inputs[..]) {
-        (name, [x, w, ..]) if name == "conv" => {
+        ("conv", [x, w, ..]) => {
             let rows = shape(*w).first().copied().unwrap_or(1).max(1) as u64;
             let per_position = size(*w) / rows;
             per_position * if op.is_transposed_convolution() { size(*x) } else { size(y) }

@@ -36,6 +36,9 @@ impl Method {
     }
 }
 
+/// Units that are left out of an edit, and why.
+pub type LeftOut = Vec<(UnitId, String)>;
+
 /// A plan of either kind.
 #[derive(Debug, Clone)]
 pub enum Edit {
@@ -80,7 +83,7 @@ impl Edit {
         graph: &Graph,
         units: &[UnitId],
         example: &Tensor,
-    ) -> Result<(Option<Self>, Vec<(UnitId, String)>)> {
+    ) -> Result<(Option<Self>, LeftOut)> {
         use crate::Error::{Refused, RolledBack};
         if units.is_empty() {
             return Ok((None, Vec::new()));

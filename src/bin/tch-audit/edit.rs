@@ -11,7 +11,7 @@ use evaluate::Evaluate;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tch_audit::edit::journal::{Journal, Originals};
-use tch_audit::edit::{Cost, Edit, Method, NoOptimizer};
+use tch_audit::edit::{Cost, Edit, LeftOut, Method, NoOptimizer};
 use tch_audit::graph::{Graph, Mask};
 use tch_audit::{Model, UnitId, exit};
 use units::Units;
@@ -148,7 +148,7 @@ fn planned(
     wanted: &[UnitId],
     units: &Units,
     example: &tch::Tensor,
-) -> anyhow::Result<(Option<Edit>, Vec<(UnitId, String)>)> {
+) -> anyhow::Result<(Option<Edit>, LeftOut)> {
     if units.is_by_findings() {
         return Ok(Edit::of_most(method, model, graph, wanted, example)?);
     }

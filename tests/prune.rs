@@ -513,9 +513,9 @@ fn a_file_that_does_not_fit_changes_nothing() {
     let net = small(&vs);
     let model = Model::new(&vs, &net);
     let before = bits(&model);
-    let saved = |name: &str, change: &dyn Fn(&mut Vec<(String, Tensor)>)| -> PathBuf {
-        let mut all: Vec<(String, Tensor)> =
-            vs.variables().into_iter().map(|(n, t)| (n, t.detach().copy() + 1)).collect();
+    type Named = Vec<(String, Tensor)>;
+    let saved = |name: &str, change: &dyn Fn(&mut Named)| -> PathBuf {
+        let mut all: Named = vs.variables().into_iter().map(|(n, t)| (n, t.detach().copy() + 1)).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         change(&mut all);
         let path = folder.path().join(name);

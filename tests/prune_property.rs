@@ -114,6 +114,10 @@ fn prune(net: &Net, model: &Model, units: &[UnitId], deeper: bool) -> Result<Opt
     untouched()?;
     let pruned = match plan.apply(model, &graph, x, NoOptimizer) {
         Ok(pruned) => pruned,
+        // A plan that relies on nothing in the model's code and computes something else is a wrong plan.
+        Err(Error::RolledBack { kind: Reason::Silent, reason }) if plan.relies_on.is_empty() => {
+            return Err(format!("{reason}\n{plan}"));
+        }
         Err(Error::Refused { kind, .. } | Error::RolledBack { kind, .. }) => {
             return untouched().map(|()| Some((kind, true)));
         }

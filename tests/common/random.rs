@@ -115,7 +115,8 @@ impl Build<'_> {
     }
 
     fn activation(&mut self) -> fn(&Tensor) -> Tensor {
-        const ALL: &[(&str, fn(&Tensor) -> Tensor)] = &[
+        type Activation = (&'static str, fn(&Tensor) -> Tensor);
+        const ALL: &[Activation] = &[
             ("relu", |x| x.relu()),
             ("relu", |x| x.relu()),
             ("relu_", |x| x.shallow_clone().relu_()),
@@ -252,7 +253,7 @@ fn gate(b: &mut Build<'_>, c: i64) -> (Forward, i64) {
             5 => (x.slice(1, None, half, 1), x.slice(1, half, None, 1)),
             _ => {
                 let (n, h, w) = (x.size()[0], x.size()[2], x.size()[3]);
-                pair(x.view([n, 2, -1, h, w]).unbind(1))
+                pair(x.reshape([n, 2, -1, h, w]).unbind(1))
             }
         };
         a * g.sigmoid()
@@ -350,8 +351,8 @@ fn channel_shuffle(b: &mut Build<'_>, c: i64) -> (Forward, i64) {
         let (n, c, h, w) = x.size4().unwrap();
         after.forward(&match how {
             0 => x.channel_shuffle(2),
-            1 => x.view([n, 2, to / 2, h, w]).transpose(1, 2).reshape([n, to, h, w]),
-            _ => x.view([n, 2, c / 2, h, w]).transpose(1, 2).flatten(1, 2),
+            1 => x.reshape([n, 2, to / 2, h, w]).transpose(1, 2).reshape([n, to, h, w]),
+            _ => x.reshape([n, 2, c / 2, h, w]).transpose(1, 2).flatten(1, 2),
         })
     };
     (Box::new(forward), to)
@@ -624,6 +625,7 @@ fn in_place(b: &mut Build<'_>, c: i64) -> (Forward, i64) {
                 all
             }
             3 => {
+                y = y.contiguous();
                 let _ = y.view([x.size()[0], -1]).relu_();
                 y
             }
@@ -657,7 +659,7 @@ fn stacked(b: &mut Build<'_>, c: i64) -> (Forward, i64) {
                 false,
                 None::<Kind>,
             ),
-            3 => both.forward(x).view([n, -1, 2, h, w]).amax([2], false),
+            3 => both.forward(x).reshape([n, -1, 2, h, w]).amax([2], false),
             _ => join.forward(&one(x).repeat([1, 2, 1, 1])),
         }
     };

@@ -15,8 +15,11 @@ fn built<M: ModuleT + 'static>(make: impl FnOnce(&nn::Path) -> M) -> Built {
     Built { vs, net }
 }
 
-/// Name, constructor, side of the input in pixels. Of families that differ in depth and width only, the smallest.
-pub const ALL: &[(&str, fn() -> Built, i64)] = &[
+/// Name, constructor, side of the input in pixels.
+pub type Network = (&'static str, fn() -> Built, i64);
+
+/// Of families that differ in depth and width only, the smallest.
+pub const ALL: &[Network] = &[
     ("alexnet", || built(|p| vision::alexnet::alexnet(p, 1000)), 224),
     ("vgg11", || built(|p| vision::vgg::vgg11(p, 1000)), 224),
     ("vgg11_bn", || built(|p| vision::vgg::vgg11_bn(p, 1000)), 224),
@@ -30,7 +33,7 @@ pub const ALL: &[(&str, fn() -> Built, i64)] = &[
     ("inception_v3", || built(|p| vision::inception::v3(p, 1000)), 299),
     ("efficientnet_b0", || built(|p| vision::efficientnet::b0(p, 1000)), 224),
     ("convmixer_1024_20", || built(|p| vision::convmixer::c1024_20(p, 1000)), 224),
-    ("dinov2_vit_small", || built(|p| vision::dinov2::vit_small(p)), 224),
+    ("dinov2_vit_small", || built(vision::dinov2::vit_small), 224),
 ];
 
 /// Fresh normalisations scale by 1 and shift by 0, and fresh layer scales are 0: that hides mistakes.

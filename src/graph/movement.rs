@@ -152,7 +152,7 @@ fn view_of(base: &Value, view: &Value) -> Option<Tensor> {
         for (d, (n, stride)) in v.shape.iter().zip(&v.strides).enumerate() {
             let mut shape = vec![1; v.shape.len()];
             shape[d] = *n;
-            at += (Tensor::arange(*n, (Kind::Int64, Device::Cpu)) * *stride).reshape(&shape);
+            at = &at + (Tensor::arange(*n, (Kind::Int64, Device::Cpu)) * *stride).reshape(&shape);
         }
         at
     };

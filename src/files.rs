@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes a file so that it is seen either whole or not at all: a temporary file in the same folder, flushed to the
 /// disk, then renamed. An older file of that name stays as it is until then, and for good when anything fails.
@@ -37,6 +37,61 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     synced.and_then(|()| std::fs::rename(&part, path)).map_err(failed)?;
     sync_folder(folder_of(path));
     Ok(())
+}
+
+/// Files of one folder that appear together: prepared in a hidden folder beside them, then put in place one after the
+/// other. Until [`put`](Self::put), dropping this leaves the folder as it was.
+pub(crate) struct Staging {
+    root: PathBuf,
+    part: tempfile::TempDir,
+    names: Vec<PathBuf>,
+}
+
+impl Staging {
+    /// # Errors
+    /// [`Error::Io`] when nothing can be written in `root`.
+    pub fn new(root: &Path) -> Result<Self> {
+        let made = tempfile::Builder::new().prefix(".tch-audit-").suffix(".part").tempdir_in(root);
+        let part = made.map_err(|e| Error::io("write to", root)(io::Error::from(e.kind())))?;
+        Ok(Self { root: root.to_path_buf(), part, names: Vec::new() })
+    }
+
+    /// Where to write what will be the file `name` of the folder; the last file added is put in place last.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a sub-folder for it cannot be made.
+    pub fn add(&mut self, name: impl Into<PathBuf>) -> Result<PathBuf> {
+        let name = name.into();
+        let path = self.part.path().join(&name);
+        std::fs::create_dir_all(folder_of(&path)).map_err(Error::io("create", folder_of(&path)))?;
+        self.names.push(name);
+        Ok(path)
+    }
+
+    /// Puts all files in place.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the first file that cannot be.
+    pub fn put(self) -> Result<()> {
+        for name in &self.names {
+            let synced = std::fs::File::open(self.part.path().join(name)).and_then(|f| f.sync_all());
+            synced.map_err(Error::io("write", self.root.join(name)))?;
+        }
+        for name in &self.names {
+            let path = self.root.join(name);
+            let folder = folder_of(&path);
+            let is_new = !folder.exists();
+            std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+            if let Err(error) = std::fs::rename(self.part.path().join(name), &path) {
+                if is_new {
+                    let _ = std::fs::remove_dir(folder);
+                }
+                return Err(Error::io("write", &path)(error));
+            }
+            sync_folder(folder);
+        }
+        Ok(())
+    }
 }
 
 /// A temporary file beside `path`.

@@ -4,7 +4,7 @@
 //! back first.
 
 use super::{Cost, Edit, Method, Slice};
-use crate::files::{replace, write_atomically};
+use crate::files::Staging;
 use crate::graph::Graph;
 use crate::{Error, Model, Result, UnitId};
 use schemars::JsonSchema;
@@ -105,10 +105,11 @@ impl Journal {
     }
 
     /// Saves an edited TorchScript model as `to`, and writes down how it came from the file `from`. Earlier edits of
-    /// `from` become part of the chain of `to`.
+    /// `from` become part of the chain of `to`, unless `from` has changed since.
     ///
     /// # Errors
-    /// [`Error::Io`] when something cannot be read or written; an older file at `to` is then what it was.
+    /// [`Error::Io`] and [`Error::Invalid`] when something cannot be read or written; the folder of `to` is then what it
+    /// was.
     pub fn save(
         model: &Model<'_>,
         (from, to): (&Path, &Path),
@@ -118,20 +119,19 @@ impl Journal {
         input: &[i64],
         originals: &Originals,
     ) -> Result<Entry> {
-        let file = name_of(to)?;
-        let mut chain = carried(from, to)?;
-        let number = chain.len() + 1;
-        let kept = format!("{FOLDER}/{file}.{number}.safetensors");
-        let path = folder_of(to).join(&kept);
-        make_folder(to)?;
-        replace(&path, |part| {
-            let named: Vec<(&str, Tensor)> = originals.0.iter().map(|(n, t)| (n.as_str(), t.shallow_clone())).collect();
-            Tensor::write_safetensors(&named, part).map_err(Error::torch(format!("writing {}", path.display())))
-        })?;
-        model.save(to)?;
+        let file = free_name_of(to)?;
+        let journal = Self::beside(to)?;
+        let mut staging = Staging::new(&folder_of(to))?;
+        let mut chain = carried(chain_of(from)?, from, &file, &mut staging)?;
+        let kept = originals_of(&file, chain.len() + 1);
+        let named: Vec<(&str, Tensor)> = originals.0.iter().map(|(n, t)| (n.as_str(), t.shallow_clone())).collect();
+        Tensor::write_safetensors(&named, staging.add(&kept)?)
+            .map_err(Error::torch(format!("writing {}", folder_of(to).join(&kept).display())))?;
+        let part = staging.add(&file)?;
+        model.save(&part)?;
         let entry = Entry {
             file: file.clone(),
-            blake3: hash(to)?,
+            blake3: hash(&part)?,
             from: name_of(from)?,
             method: edit.method(),
             units: edit.units().to_vec(),
@@ -144,7 +144,7 @@ impl Journal {
             originals: kept,
         };
         chain.push(entry.clone());
-        write(to, &file, chain)?;
+        journal.put(to, &file, chain, staging)?;
         Ok(entry)
     }
 
@@ -154,17 +154,28 @@ impl Journal {
     /// [`Error::Invalid`] when the journal knows no edit of the file, or the file has changed since;
     /// [`Error::Io`] and [`Error::Torch`] when something cannot be read or written.
     pub fn undo(from: &Path, to: &Path) -> Result<Entry> {
-        let (name, file) = (name_of(from)?, name_of(to)?);
+        let (name, file) = (name_of(from)?, free_name_of(to)?);
+        let now = hash(from)?;
         let journal = Self::beside(from)?;
-        let Some(last) = journal.of(&name).next_back().cloned() else {
+        let mut chain: Vec<Entry> = journal.of(&name).cloned().collect();
+        let Some(last) = chain.pop() else {
+            let path = folder_of(from).join(NAME);
+            if journal.edits.is_empty() {
+                return Err(Error::invalid(
+                    from.display().to_string(),
+                    format!("no edit of it in {}", path.display()),
+                    "a file that an edit wrote, with its journal beside it",
+                ));
+            }
             let known: Vec<&str> = journal.edits.iter().map(|e| e.file.as_str()).collect();
             return Err(Error::unknown("edited model in the journal", &name, known));
         };
-        if hash(from)? != last.blake3 {
+        if now != last.blake3 {
             let what = from.display().to_string();
             return Err(Error::invalid(what, "a file that has changed since the edit", "the file that the edit wrote"));
         }
         let path = folder_of(from).join(&last.originals);
+        std::fs::File::open(&path).map_err(Error::io("read", &path))?;
         let read = Tensor::read_safetensors(&path).map_err(Error::torch(format!("reading {}", path.display())))?;
         let model = Model::load(from)?;
         // Constants have no names but those of a trace.
@@ -184,49 +195,60 @@ impl Journal {
             let given = original.f_to_device(tensor.device()).and_then(|t| tensor.f_set_data(&t));
             given.map_err(Error::torch(format!("restoring `{name}`")))?;
         }
-        let mut chain = carried(from, to)?;
-        chain.pop();
-        model.save(to)?;
+        let beside = Self::beside(to)?;
+        let mut staging = Staging::new(&folder_of(to))?;
+        let mut chain = carried(chain, from, &file, &mut staging)?;
+        let part = staging.add(&file)?;
+        model.save(&part)?;
         if let Some(now_last) = chain.last_mut() {
-            now_last.blake3 = hash(to)?;
+            now_last.blake3 = hash(&part)?;
         }
-        write(to, &file, chain)?;
+        beside.put(to, &file, chain, staging)?;
         Ok(last)
+    }
+
+    /// Replaces the edits of `file` by `chain`, and puts the journal and what is staged in place, beside `model`.
+    fn put(mut self, model: &Path, file: &str, chain: Vec<Entry>, mut staging: Staging) -> Result<()> {
+        let (new, old) = (chain.len(), self.of(file).count());
+        self.edits.retain(|e| e.file != file);
+        self.edits.extend(chain);
+        let path = folder_of(model).join(NAME);
+        let json = serde_json::to_string_pretty(&self).map_err(|e| Error::io("write", &path)(e.into()))?;
+        std::fs::write(staging.add(NAME)?, json + "\n").map_err(Error::io("write", &path))?;
+        staging.put()?;
+        // What an older file of this name kept. That it cannot be removed is no error: nothing reads it any more.
+        for number in new + 1..=old {
+            let _ = std::fs::remove_file(folder_of(model).join(originals_of(file, number)));
+        }
+        Ok(())
     }
 }
 
-/// The edits of `from` under the name of `to`, with what they replaced beside the journal of `to`.
-fn carried(from: &Path, to: &Path) -> Result<Vec<Entry>> {
-    let (name, file) = (name_of(from)?, name_of(to)?);
-    let mut chain: Vec<Entry> = Journal::beside(from)?.of(&name).cloned().collect();
-    if name == file && folder_of(from) == folder_of(to) {
-        return Ok(chain);
-    }
+/// The edits that a file went through: those of its name in the journal, if it is what the last of them wrote.
+fn chain_of(model: &Path) -> Result<Vec<Entry>> {
+    let name = name_of(model)?;
+    let chain: Vec<Entry> = Journal::beside(model)?.of(&name).cloned().collect();
+    let is_as_left = match chain.last() {
+        Some(last) => hash(model)? == last.blake3,
+        None => true,
+    };
+    Ok(if is_as_left { chain } else { Vec::new() })
+}
+
+/// The edits of `from` under the name `file`, with copies of what they replaced.
+fn carried(mut chain: Vec<Entry>, from: &Path, file: &str, staging: &mut Staging) -> Result<Vec<Entry>> {
     for (i, entry) in chain.iter_mut().enumerate() {
         let old = folder_of(from).join(&entry.originals);
-        entry.originals = format!("{FOLDER}/{file}.{}.safetensors", i + 1);
-        let new = folder_of(to).join(&entry.originals);
-        make_folder(to)?;
-        replace(&new, |part| std::fs::copy(&old, part).map(drop).map_err(Error::io("read", &old)))?;
-        entry.file.clone_from(&file);
+        entry.originals = originals_of(file, i + 1);
+        std::fs::copy(&old, staging.add(&entry.originals)?).map_err(Error::io("read", &old))?;
+        entry.file = file.to_string();
     }
     Ok(chain)
 }
 
-/// Replaces the edits of `file` in the journal beside `model`.
-fn write(model: &Path, file: &str, chain: Vec<Entry>) -> Result<()> {
-    let mut journal = Journal::beside(model)?;
-    journal.edits.retain(|e| e.file != file);
-    journal.edits.extend(chain);
-    write_atomically(&folder_of(model).join(NAME), |out| {
-        serde_json::to_writer_pretty(&mut *out, &journal)?;
-        out.write_all(b"\n")
-    })
-}
-
-fn make_folder(model: &Path) -> Result<()> {
-    let folder = folder_of(model).join(FOLDER);
-    std::fs::create_dir_all(&folder).map_err(Error::io("create", folder))
+/// Where what the edit `number` of a file replaced is kept, beside the journal.
+fn originals_of(file: &str, number: usize) -> String {
+    format!("{FOLDER}/{file}.{number}.safetensors")
 }
 
 fn hash(path: &Path) -> Result<String> {
@@ -239,6 +261,20 @@ fn hash(path: &Path) -> Result<String> {
 fn name_of(path: &Path) -> Result<String> {
     let name = path.file_name().and_then(|n| n.to_str());
     name.map(str::to_string).ok_or_else(|| Error::invalid("model file", path.display(), "a file name in UTF-8"))
+}
+
+/// The name of a file that is written beside the journal, and must not be the journal itself.
+fn free_name_of(path: &Path) -> Result<String> {
+    let name = name_of(path)?;
+    if [NAME, FOLDER].contains(&name.as_str()) {
+        let what = path.display().to_string();
+        return Err(Error::invalid(
+            what,
+            "a name that the journal of edits has",
+            format!("any but {NAME} and {FOLDER}"),
+        ));
+    }
+    Ok(name)
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -48,8 +48,18 @@ enum Command {
     /// Set the weights that make units, or that read them, to 0. The model keeps its size.
     Zero(What),
     /// Take units and everything coupled to them out of the model, which gets smaller and faster.
+    #[command(after_help = "\
+A group leaves as a whole: `tch-audit sites MODEL` shows what goes with a unit, and where pruning is refused, and why.
+
+Examples:
+  tch-audit edit prune model.pt --site layer3.0.conv1 --units 3,17 --dry-run
+  tch-audit edit prune model.pt --site conv1 --units 0-3 --site conv2 --units 5 --out pruned.pt
+  tch-audit edit prune model.pt --findings tch-audit-report/report.json --out pruned.pt")]
     Prune(What),
     /// Take the last edit of a file back.
+    ///
+    /// The model gets the numbers that edits.json and edits/, beside it, kept of it. Of several edits the last is taken
+    /// back; run it again on the result for the one before.
     Undo(Undo),
 }
 
@@ -174,17 +184,17 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     let masked = graph.read_masked(&model, &[], &masks, &example, |_, _| Ok(()))?;
     let change = (&masked - &plain).abs().max().double_value(&[]);
     let scale = plain.abs().max().double_value(&[]);
-    if !common.quiet {
-        let text = format!(
-            "masked {}: on noise the output changes by at most {change:.3e}, of {scale:.3e}\n",
-            count(wanted.len(), "unit", "units")
-        );
-        output::print(|to| to.write_all(text.as_bytes()))?;
-    }
-    if let Some(images) = &images {
-        let table = what.evaluate.masked(&model, &graph, &masks, images)?;
-        output::print(|to| to.write_all(table.as_bytes()))?;
-    }
+    ensure!(scale.is_finite(), "the model's output on noise is not finite: nothing can be compared with it");
+    let table = match &images {
+        Some(images) => what.evaluate.masked(&model, &graph, &masks, images)?,
+        None => String::new(),
+    };
+    let masked = count(wanted.len(), "unit", "units");
+    let summary = format!(
+        "{masked} masked: on noise the output changes by at most {change:.3e}; its largest value is {scale:.3e}\n"
+    );
+    let text = if common.quiet { table } else { summary + &table };
+    output::print(|to| to.write_all(text.as_bytes()))?;
     Ok(exit::CLEAN)
 }
 
@@ -194,14 +204,14 @@ fn take_back(undo: &Undo, common: &Common) -> anyhow::Result<u8> {
         .with_context(|| format!("cannot take the edit of {} back", undo.model.display()))?;
     if !common.quiet {
         let text = format!(
-            "written: {}, with what {} took out of {}: {}, {} with what was coupled to them",
-            out.display(),
-            entry.method.name(),
-            entry.from,
+            "taken back: {} of {}{} {}\nwritten: {}",
             count(entry.units.len(), "unit", "units"),
-            entry.coupled.len()
+            entry.from,
+            others(&entry.units, &entry.coupled),
+            entry.method.past(),
+            out.display(),
         );
-        output::print(|to| writeln!(to, "{}", output::line(&text)))?;
+        print_lines(&text)?;
     }
     Ok(exit::CLEAN)
 }
@@ -209,6 +219,7 @@ fn take_back(undo: &Undo, common: &Common) -> anyhow::Result<u8> {
 /// Refuses a place where the result cannot be written, and the model itself.
 fn writable(model: &Path, out: &Path) -> anyhow::Result<PathBuf> {
     output::check_file(out).context("--out")?;
+    ensure!(!output::is_special(out), "--out: {} is a pipe or device, allowed a file", out.display());
     ensure!(
         output::real(out) != output::real(model),
         "--out: {} would overwrite the model that is edited",
@@ -220,14 +231,11 @@ fn writable(model: &Path, out: &Path) -> anyhow::Result<PathBuf> {
 fn print_plan(edit: &Edit, (before, after): (Cost, Cost), difference: f64, out: Option<&Path>) -> anyhow::Result<()> {
     let mut text = String::new();
     let done = if out.is_some() { edit.method().past() } else { "would be" };
-    let others = edit.coupled().iter().filter(|u| !u.site.contains("@raw") && !edit.units().contains(u)).count();
     let _ = write!(text, "{} {done}", count(edit.units().len(), "unit", "units"));
     if out.is_none() {
         let _ = write!(text, " {}", edit.method().past());
     }
-    if others > 0 {
-        let _ = write!(text, ", and {} of other sites with them", count(others, "unit", "units"));
-    }
+    text += &others(edit.units(), edit.coupled());
     text.push('\n');
     if let Edit::Prune(_) = edit {
         let share = |after: u64, before: u64| 100.0 * (after as f64 / before.max(1) as f64 - 1.0);
@@ -246,6 +254,20 @@ fn print_plan(edit: &Edit, (before, after): (Cost, Cost), difference: f64, out: 
     if let Some(out) = out {
         let _ = writeln!(text, "written: {}", out.display());
     }
+    print_lines(&text)
+}
+
+/// What goes with the units that were asked for.
+fn others(units: &[UnitId], coupled: &[UnitId]) -> String {
+    let others = coupled.iter().filter(|u| !u.site.contains("@raw") && !units.contains(u)).count();
+    match (others, units.len()) {
+        (0, _) => String::new(),
+        (n, 1) => format!(", and {} of other sites with it", count(n, "unit", "units")),
+        (n, _) => format!(", and {} of other sites with them", count(n, "unit", "units")),
+    }
+}
+
+fn print_lines(text: &str) -> anyhow::Result<()> {
     output::print(|to| text.lines().try_for_each(|line| writeln!(to, "{}", output::line(line))))
 }
 

@@ -39,7 +39,7 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
             Ok(Shape { channels: *channels, height: *height, width: *width, vector: false })
         }
         Some([length]) => Ok(Shape { channels: *length, height: 1, width: 1, vector: true }),
-        _ => Err("expected channels x height x width, like 3x224x224".to_string()),
+        _ => Err("expected channels x height x width, like 3x224x224, or one number for vectors".to_string()),
     }
 }
 

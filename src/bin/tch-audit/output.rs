@@ -103,7 +103,7 @@ fn folder_of(file: &Path) -> &Path {
 }
 
 /// A pipe or device: written to as it is.
-fn is_special(file: &Path) -> bool {
+pub fn is_special(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 

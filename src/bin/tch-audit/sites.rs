@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tch::Tensor;
-use tch_audit::edit::{NoOptimizer, Plan, PrunePlan};
+use tch_audit::edit::{NoOptimizer, Plan, PrunePlan, Reason};
 use tch_audit::graph::{Graph, Layout, Site, SiteKind};
 use tch_audit::{Error, Model, UnitId, exit};
 
@@ -109,6 +109,7 @@ fn pruned(model: &Model<'_>, graph: &Graph, site: &Site, example: &Tensor) -> Re
 
 fn reason(error: Error) -> String {
     match error {
+        Error::Refused { kind: Reason::Output, .. } => "it is an output of the model".to_string(),
         Error::Refused { reason, .. } => reason,
         // What it was that failed is for those who try it.
         Error::RolledBack { reason, .. } => reason.split(" (").next().unwrap_or_default().to_string(),
@@ -118,7 +119,10 @@ fn reason(error: Error) -> String {
 
 fn remark(site: &Site, zero: &Result<Vec<UnitId>, String>, prune: &Result<Vec<UnitId>, String>) -> String {
     match (zero, prune) {
-        (Ok(_), Ok(with)) => company(site, with),
+        (Ok(zero), Ok(prune)) => match (company(site, zero), company(site, prune)) {
+            (zero, prune) if zero == prune => prune,
+            (zero, prune) => format!("{prune}; zeroed {zero}"),
+        },
         (Ok(with), Err(why)) => format!("{}; not pruned: {why}", company(site, with)),
         (Err(zero), Err(prune)) if zero == prune => format!("not: {zero}"),
         (Err(zero), Err(prune)) => format!("not zeroed: {zero}; not pruned: {prune}"),

@@ -1,6 +1,7 @@
 //! `--evaluate DIR`: accuracy and robustness before and after, next to random units.
 
 use crate::input::Input;
+use anyhow::Context;
 use clap::{Args, ValueHint};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -22,19 +23,19 @@ pub struct Evaluate {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     evaluate: Option<PathBuf>,
     /// At most so many images, spread over the classes.
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "evaluate")]
     limit: usize,
     /// Severities of the corruptions, 1 to 5.
-    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,2,3,4,5")]
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,2,3,4,5", requires = "evaluate")]
     severities: Vec<u8>,
     /// Leave out the attacks (FGSM, PGD).
-    #[arg(long)]
+    #[arg(long, requires = "evaluate")]
     no_attacks: bool,
     /// How many times as many random units of the same sites are edited in the same way and measured too.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "evaluate")]
     controls: usize,
     /// Where random choices start.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "evaluate")]
     seed: u64,
 }
 
@@ -49,7 +50,7 @@ impl Evaluate {
     pub fn images(&self, input: &Input) -> anyhow::Result<Option<Probe>> {
         let Some(folder) = &self.evaluate else { return Ok(None) };
         self.options()?;
-        let images = ImageFolder::open(folder).preprocess(input.preprocess()?).load()?;
+        let images = ImageFolder::open(folder).preprocess(input.preprocess()?).load().context("--evaluate")?;
         anyhow::ensure!(
             images.labels().is_some(),
             "--evaluate: received images without classes in {}, allowed one sub-folder per class",
@@ -59,9 +60,15 @@ impl Evaluate {
     }
 
     fn options(&self) -> anyhow::Result<Options> {
+        anyhow::ensure!(self.limit > 0, "--limit: received 0, allowed 1 or more images");
         Ok(Options {
             seed: self.seed,
-            severities: self.severities.iter().map(|s| Severity::new(*s)).collect::<Result<_, _>>()?,
+            severities: self
+                .severities
+                .iter()
+                .map(|s| Severity::new(*s))
+                .collect::<Result<_, _>>()
+                .context("--severities")?,
             adversarial: !self.no_attacks,
             limit: Some(self.limit),
             ..Options::default()

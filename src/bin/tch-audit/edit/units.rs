@@ -16,7 +16,7 @@ pub struct Units {
     #[arg(long, value_name = "NAME", help_heading = "Units")]
     site: Vec<String>,
     /// Numbers and ranges: 3,17 or 0-7.
-    #[arg(long, value_name = "N,..", help_heading = "Units")]
+    #[arg(long, value_name = "N,..", allow_hyphen_values = true, help_heading = "Units")]
     units: Vec<String>,
     /// The report.json of an audit: all units that policies of level warn or deny object to and that are not waived. Those
     /// that cannot be edited are left out, and named.
@@ -52,7 +52,7 @@ impl Units {
                 self.units.len()
             );
             for (site, units) in self.site.iter().zip(&self.units) {
-                let units = numbers(units).with_context(|| format!("--units {units}"))?;
+                let units = numbers(units).context("--units")?;
                 all.extend(units.into_iter().map(|unit| UnitId::new(site, unit)));
             }
         }
@@ -66,6 +66,7 @@ impl Units {
 fn numbers(text: &str) -> anyhow::Result<Vec<usize>> {
     const MOST: usize = 1 << 20;
     let mut all = Vec::new();
+    ensure!(!text.trim().is_empty(), "received nothing, allowed numbers and ranges: 3,17 or 0-7");
     for part in text.split(',').map(str::trim) {
         let number = |text: &str| {
             let n = text.trim().parse::<usize>();
@@ -74,13 +75,13 @@ fn numbers(text: &str) -> anyhow::Result<Vec<usize>> {
         match part.split_once('-') {
             Some((first, last)) => {
                 let (first, last) = (number(first)?, number(last)?);
-                ensure!(
-                    first <= last && last - first < MOST,
-                    "received the range {part}, allowed the smaller number first"
-                );
+                ensure!(first <= last, "received the range {part}, allowed the smaller number first");
+                ensure!(last - first < MOST, "received the range {part}, allowed ranges of at most {MOST} units");
                 all.extend(first..=last);
             }
-            None if part.is_empty() => bail!("received an empty number, allowed numbers and ranges: 3,17 or 0-7"),
+            None if part.is_empty() => {
+                bail!("received `{text}` with an empty number, allowed numbers and ranges: 3,17 or 0-7")
+            }
             None => all.push(number(part)?),
         }
     }

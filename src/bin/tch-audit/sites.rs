@@ -110,6 +110,10 @@ fn pruned(model: &Model<'_>, graph: &Graph, site: &Site, example: &Tensor) -> Re
 fn reason(error: Error) -> String {
     match error {
         Error::Refused { kind: Reason::Output, .. } => "it is an output of the model".to_string(),
+        // As zeroing says it.
+        Error::Refused { kind: Reason::Frozen, .. } => {
+            "its weights have no name (a frozen module: export it without freezing)".to_string()
+        }
         Error::Refused { reason, .. } => reason,
         // What it was that failed is for those who try it.
         Error::RolledBack { reason, .. } => reason.split(" (").next().unwrap_or_default().to_string(),

@@ -15,8 +15,9 @@ fn prune(name: &str, pairs: usize) -> (usize, Vec<Reason>) {
     let Built { vs, net } = build();
     randomise(&vs);
     let model = Model::new(&vs, net.as_ref());
-    // Small images where the network takes them: pooling is global.
-    let size = if *size == 224 && !name.contains("vit") { 96 } else { *size };
+    // Small images where the network takes them: where the last pooling is global.
+    let global = ["resnet", "squeezenet", "mobilenet", "efficientnet"].iter().any(|n| name.starts_with(n));
+    let size = if global { 96 } else { *size };
     tch::manual_seed(5);
     let x = Tensor::randn([1, 3, size, size], (Kind::Float, Device::Cpu));
     let graph = Graph::trace(&model, &x).unwrap();

@@ -11,125 +11,35 @@ use crate::graph::{Op, Operand, ValueId, ops};
 use std::collections::BTreeSet;
 use tch::Tensor;
 
+mod norms;
+mod products;
+
+use norms::{batch_norm, group_norm, layer_norm};
+use products::{attention, fused_attention, product};
+
 type Rule = fn(&mut Coupling<'_>, usize);
 
+#[rustfmt::skip]
 const RULES: &[(Rule, &[&str])] = &[
-    (
-        elementwise,
-        &[
-            // of one tensor
-            "relu",
-            "relu6",
-            "gelu",
-            "silu",
-            "mish",
-            "tanh",
-            "sigmoid",
-            "hardswish",
-            "hardsigmoid",
-            "hardtanh",
-            "leaky_relu",
-            "elu",
-            "celu",
-            "selu",
-            "softplus",
-            "softsign",
-            "softshrink",
-            "hardshrink",
-            "tanhshrink",
-            "log_sigmoid",
-            "rrelu",
-            "threshold",
-            "clamp",
-            "clamp_min",
-            "clamp_max",
-            "abs",
-            "neg",
-            "exp",
-            "expm1",
-            "log",
-            "log1p",
-            "sqrt",
-            "rsqrt",
-            "square",
-            "reciprocal",
-            "sin",
-            "cos",
-            "erf",
-            "sign",
-            "floor",
-            "ceil",
-            "round",
-            "dropout",
-            "native_dropout",
-            "feature_dropout",
-            "alpha_dropout",
-            "logical_not",
-            "isnan",
-            "nan_to_num",
-            // of several
-            "add",
-            "sub",
-            "rsub",
-            "mul",
-            "div",
-            "pow",
-            "maximum",
-            "minimum",
-            "where",
-            "masked_fill",
-            "addcmul",
-            "addcdiv",
-            "lerp",
-            "eq",
-            "ne",
-            "lt",
-            "le",
-            "gt",
-            "ge",
-            "logical_and",
-            "logical_or",
-            "atan2",
-            "remainder",
-            "fmod",
-            "copy",
-            // copies
-            "clone",
-            "contiguous",
-            "detach",
-            "alias",
-            "to",
-            "to_copy",
-            "zeros_like",
-            "ones_like",
-            "full_like",
-            "fill",
-            "zero",
-            "rand_like",
-            "randn_like",
-            "empty_like",
-            "lift_fresh",
-            "requires_grad",
-        ],
-    ),
+    (elementwise, &[
+        // of one tensor
+        "relu", "relu6", "gelu", "silu", "mish", "tanh", "sigmoid", "hardswish", "hardsigmoid", "hardtanh",
+        "leaky_relu", "elu", "celu", "selu", "softplus", "softsign", "softshrink", "hardshrink", "tanhshrink",
+        "log_sigmoid", "rrelu", "threshold", "clamp", "clamp_min", "clamp_max", "abs", "neg", "exp", "expm1", "log",
+        "log1p", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "erf", "sign", "floor", "ceil", "round",
+        "dropout", "native_dropout", "feature_dropout", "alpha_dropout", "logical_not", "isnan", "nan_to_num",
+        // of several
+        "add", "sub", "rsub", "mul", "div", "pow", "maximum", "minimum", "where", "masked_fill", "addcmul", "addcdiv",
+        "lerp", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "atan2", "remainder", "fmod", "copy",
+        // copies
+        "clone", "contiguous", "detach", "alias", "to", "to_copy", "zeros_like", "ones_like", "full_like", "fill",
+        "zero", "rand_like", "randn_like", "empty_like", "lift_fresh", "requires_grad",
+    ]),
     (copies_first, &["type_as"]),
-    (
-        constant,
-        &[
-            "zeros",
-            "ones",
-            "full",
-            "arange",
-            "eye",
-            "empty",
-            "scalar_tensor",
-            "tensor",
-            "new_zeros",
-            "new_ones",
-            "new_full",
-            "linspace",
-        ],
-    ),
+    (constant, &[
+        "zeros", "ones", "full", "arange", "eye", "empty", "scalar_tensor", "tensor", "new_zeros", "new_ones",
+        "new_full", "linspace",
+    ]),
     (convolution, &["conv"]),
     (product, &["linear", "bmm", "baddbmm"]),
     (attention, &["scaled_dot_product_attention"]),
@@ -139,59 +49,17 @@ const RULES: &[(Rule, &[&str])] = &[
     (group_norm, &["group_norm"]),
     (prelu, &["prelu"]),
     (gated_halves, &["glu"]),
-    (
-        per_map,
-        &[
-            "max_pool1d",
-            "max_pool2d",
-            "max_pool3d",
-            "max_pool2d_with_indices",
-            "avg_pool1d",
-            "avg_pool2d",
-            "avg_pool3d",
-            "adaptive_avg_pool1d",
-            "adaptive_avg_pool2d",
-            "adaptive_avg_pool3d",
-            "adaptive_max_pool1d",
-            "adaptive_max_pool2d",
-            "mkldnn_max_pool2d",
-            "lp_pool2d",
-            "upsample_nearest1d",
-            "upsample_nearest2d",
-            "upsample_nearest_exact2d",
-            "upsample_bilinear2d",
-            "upsample_bicubic2d",
-            "upsample_linear1d",
-            "upsample_bilinear2d_aa",
-            "upsample_bicubic2d_aa",
-            "grid_sampler",
-            "grid_sampler_2d",
-        ],
-    ),
-    (
-        reduction,
-        &[
-            "mean",
-            "sum",
-            "amax",
-            "amin",
-            "max",
-            "min",
-            "argmax",
-            "argmin",
-            "var",
-            "std",
-            "var_mean",
-            "std_mean",
-            "norm",
-            "linalg_vector_norm",
-            "logsumexp",
-            "prod",
-            "any",
-            "all",
-            "median",
-        ],
-    ),
+    (per_map, &[
+        "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+        "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
+        "adaptive_max_pool2d", "mkldnn_max_pool2d", "lp_pool2d", "upsample_nearest1d", "upsample_nearest2d",
+        "upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d",
+        "upsample_bilinear2d_aa", "upsample_bicubic2d_aa", "grid_sampler", "grid_sampler_2d",
+    ]),
+    (reduction, &[
+        "mean", "sum", "amax", "amin", "max", "min", "argmax", "argmin", "var", "std", "var_mean", "std_mean", "norm",
+        "linalg_vector_norm", "logsumexp", "prod", "any", "all", "median",
+    ]),
     (over_one_dimension, &["softmax", "log_softmax", "cumsum", "cumprod", "softmin", "sort", "cosine_similarity"]),
     (movement, ops::MOVEMENTS),
 ];
@@ -380,163 +248,6 @@ fn convolution(c: &mut Coupling<'_>, index: usize) {
     c.cut(within, 1, &channels);
     if let (true, Some(bias)) = (transposed, bias) {
         c.cut(bias.value, 0, &channels);
-    }
-}
-
-/// Matrix products: `[..., I, K] x [..., K, J]`; `linear` and its kin with a bias.
-fn product(c: &mut Coupling<'_>, index: usize) {
-    let op = &c.graph.ops[index];
-    let (inputs, Some(&y)) = (tensors(op), op.outputs.first()) else { return };
-    let aten = op.aten.trim_start_matches("aten::").trim_matches('_');
-    let (x, w, bias, transposed) = match (aten, &inputs[..]) {
-        ("linear", [x, w, rest @ ..]) => (*x, *w, rest.first(), true),
-        ("addmm" | "baddbmm", [b, x, w, ..]) => (*x, *w, Some(b), false),
-        (_, [x, w, ..]) => (*x, *w, None, false),
-        _ => return,
-    };
-    if let Some(&bias) = bias {
-        broadcast(c, &[bias, y], Some(y));
-    }
-    let (rx, rw) = (c.rank(x), c.rank(w));
-    if rx == 0 || rw == 0 {
-        return;
-    }
-    if rw <= 2 {
-        let (inner, outer) = if transposed { (rw - 1, 0) } else { (0, rw - 1) };
-        c.tie(&[c.last(x), c.slab(w, inner)]);
-        if rw == 2 {
-            c.tie(&[c.last(y), c.slab(w, outer)]);
-        }
-        for d in 0..rx - 1 {
-            c.tie(&[c.slab(x, d), c.slab(y, d)]);
-        }
-        return;
-    }
-    if rx < 2 {
-        let aten = op.aten.clone();
-        return c.refuse(
-            Reason::UnknownOperator,
-            format!("there is no rule for `{aten}` of a vector and a stack of matrices"),
-        );
-    }
-    contract(c, (x, rx - 1), (w, rw - 2));
-    contract(c, (x, rx - 2), (y, c.rank(y) - 2));
-    contract(c, (w, rw - 1), (y, c.rank(y) - 1));
-}
-
-/// q `[..., N, E]`, k `[..., M, E]`, v `[..., M, F]`, y `[..., N, F]`.
-fn attention(c: &mut Coupling<'_>, index: usize) {
-    let op = &c.graph.ops[index];
-    let (inputs, Some(&y)) = (tensors(op), op.outputs.first()) else { return };
-    let [q, k, v, ..] = inputs[..] else { return };
-    let width = |c: &Coupling<'_>, v: ValueId| c.rank(v) - 1;
-    contract(c, (q, width(c, q)), (k, width(c, k)));
-    contract(c, (v, width(c, v)), (y, width(c, y)));
-    let scaled_by_code = matches!(op.inputs.get(6), Some(Operand::Float(_)));
-    let narrower = |c: &Coupling<'_>, v: ValueId| c.of(v).is_some_and(|cut| !cut.axes[c.rank(v) - 1].is_empty());
-    if narrower(c, q) && !scaled_by_code {
-        c.refuse(Reason::MixesChannels, "the default scale of the attention follows the width of its heads");
-    }
-}
-
-/// Everything in one operator that is given its width by the model's code.
-fn fused_attention(c: &mut Coupling<'_>, index: usize) {
-    let op = &c.graph.ops[index];
-    let (inputs, Some(&y)) = (tensors(op), op.outputs.first()) else { return };
-    let mut places: Vec<Place> = inputs.iter().take(3).chain([&y]).map(|v| c.last(*v)).collect();
-    if let [_, _, _, qkv, _, projection, bias, ..] = inputs[..] {
-        places.extend([c.slab(qkv, 1), c.slab(projection, 0), c.slab(bias, 0)]);
-    }
-    c.tie(&places);
-    c.refuse(Reason::Code, format!("`{}` is given its width by the model's code", op.aten));
-}
-
-/// The last two dimensions are a matrix, the others count matrices: ties row or column `i` of one value to row or column
-/// `i` of another, matrix by matrix.
-fn contract(c: &mut Coupling<'_>, (a, da): (ValueId, usize), (b, db): (ValueId, usize)) {
-    let simple = |c: &Coupling<'_>, v: ValueId| {
-        let matrix = c.rank(v) - 2;
-        c.of(v).is_none_or(|cut| !cut.is_scattered() && cut.axes[..matrix].iter().all(BTreeSet::is_empty))
-    };
-    if simple(c, a) && simple(c, b) {
-        return c.tie(&[c.slab(a, da), c.slab(b, db)]);
-    }
-    let no_answer = "a product of stacks of matrices broadcasts one of them";
-    let joint = match (lines(c, a, da), lines(c, b, db)) {
-        (Some(la), Some(lb)) if la.size() == lb.size() => la.logical_or(&lb),
-        (Some(_), Some(_)) => return c.refuse(Reason::Broadcast, no_answer),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return,
-    };
-    for (v, d) in [(a, da), (b, db)] {
-        let shape = c.graph.values[v].shape.clone();
-        let other = 2 * shape.len() as i64 - 3 - d as i64;
-        let fits = joint.dim() + 1 == shape.len();
-        let Some(elements) = fits.then(|| joint.unsqueeze(other).f_expand(&shape, false).ok()).flatten() else {
-            return c.refuse(Reason::Broadcast, no_answer);
-        };
-        c.cut_elements(v, &elements.contiguous());
-    }
-}
-
-/// Per matrix the indices of dimension `d` at which everything leaves, `[..., n]`. Where a whole matrix leaves (a head), its
-/// lines count only along the dimension that counts its channels.
-fn lines(c: &Coupling<'_>, v: ValueId, d: usize) -> Option<Tensor> {
-    let full = c.of(v)?.full();
-    let other = 2 * full.dim() as i64 - 3 - d as i64;
-    let lines = full.all_dims(vec![other], false);
-    if c.graph.matrix_dimension(v) == Some(d) {
-        return Some(lines);
-    }
-    let whole = lines.all_dims(vec![-1], true);
-    Some(lines.logical_and(&whole.logical_not()))
-}
-
-/// x and y `[N, C, ...]`, everything else `[C]`.
-fn batch_norm(c: &mut Coupling<'_>, index: usize) {
-    let op = &c.graph.ops[index];
-    let (inputs, Some(&y)) = (tensors(op), op.outputs.first()) else { return };
-    let Some((&x, vectors)) = inputs.split_first() else { return };
-    let mut places = vec![c.map(x), c.map(y)];
-    places.extend(vectors.iter().filter(|v| c.rank(**v) == 1).map(|v| c.slab(*v, 0)));
-    c.only_channels(x, 1);
-    c.tie(&places);
-}
-
-/// Statistics over the last dimensions: never exact when one of those loses entries.
-fn layer_norm(c: &mut Coupling<'_>, index: usize) {
-    let op = &c.graph.ops[index];
-    let (inputs, Some(&y)) = (tensors(op), op.outputs.first()) else { return };
-    let Some((&x, affine)) = inputs.split_first() else { return };
-    let normalised = op.inputs.iter().find_map(|o| if let Operand::Ints(s) = o { Some(s.len()) } else { None });
-    let first = c.rank(x).saturating_sub(normalised.unwrap_or(1));
-    for d in 0..c.rank(x) {
-        let mut places = vec![c.slab(x, d), c.slab(y, d)];
-        places.extend(affine.iter().filter(|_| d >= first).map(|v| c.slab(*v, d - first)));
-        c.tie(&places);
-        if d >= first && !c.touched(&c.slab(x, d)).is_empty() {
-            c.refuse(Reason::NormOverChannels, "a layer norm takes its mean and variance over the channels");
-        }
-    }
-}
-
-/// Statistics over the channels of a group: exact only where whole groups leave and the model's code counts them anew.
-fn group_norm(c: &mut Coupling<'_>, index: usize) {
-    batch_norm(c, index);
-    let op = &c.graph.ops[index];
-    let Some(x) = op.reads().next() else { return };
-    let gone = c.touched(&c.map(x));
-    let groups = op.inputs.iter().find_map(|o| if let Operand::Int(g) = o { Some(*g) } else { None }).unwrap_or(1);
-    let channels = c.graph.values[x].shape.get(1).copied().unwrap_or(1);
-    let size = (channels / groups.max(1)).max(1);
-    if gone.is_empty() {
-        return;
-    }
-    let whole = gone.iter().all(|i| (i / size * size..(i / size + 1) * size).all(|j| gone.contains(&j)));
-    if whole {
-        c.relies_on.insert(format!("the number of groups of `{}` ({groups})", op.aten));
-    } else {
-        c.refuse(Reason::NormOverChannels, format!("a group norm takes its mean and variance over {size} channels"));
     }
 }
 

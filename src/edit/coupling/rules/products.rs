@@ -2,7 +2,7 @@
 
 use super::{broadcast, tensors};
 use crate::edit::Reason;
-use crate::edit::coupling::{Coupling, Cut, Place};
+use crate::edit::coupling::{Coupling, Place};
 use crate::graph::{Operand, ValueId};
 use std::collections::BTreeSet;
 use tch::Tensor;

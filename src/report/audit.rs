@@ -55,7 +55,7 @@ pub struct ModelInfo {
 pub struct SiteInfo {
     /// Its name, see [`crate::graph`].
     pub name: String,
-    /// `layer`, `raw` or `scope`, see [`SiteKind`]; empty where it is not known.
+    /// `layer`, `raw`, `scope` or `heads`; empty where it is not known.
     pub kind: String,
     /// How many units.
     pub units: usize,

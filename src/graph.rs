@@ -140,13 +140,17 @@ impl Graph {
         &self.sites
     }
 
+    /// How many of `parameters` have a name in the model; those after them are constants. 0 for a frozen module.
+    pub(crate) fn named(&self) -> usize {
+        self.parameters.len() - self.constants.len()
+    }
+
     /// The tensor behind a name of this graph: a parameter or buffer of the model, or a constant that has a name only here.
     ///
     /// # Errors
     /// [`Error::Unknown`] with the nearest names.
     pub(crate) fn tensor(&self, model: &Model<'_>, name: &str) -> Result<Tensor> {
-        let constants = self.parameters.len() - self.constants.len();
-        let constant = || self.parameters[constants..].iter().position(|n| n == name).map(|i| &self.constants[i]);
+        let constant = || self.parameters[self.named()..].iter().position(|n| n == name).map(|i| &self.constants[i]);
         let valid = || model.parameters().iter().map(|(n, _)| n.as_str());
         let found = model.parameter(name).or_else(constant).map(Tensor::shallow_clone);
         found.ok_or_else(|| Error::unknown("parameter", name, valid()))

@@ -99,8 +99,7 @@ impl PrunePlan {
 
     fn of(graph: &Graph, mut coupling: Coupling<'_>, units: &[UnitId]) -> Result<Self> {
         coupling.close();
-        let named = graph.parameters.len() - graph.constants.len();
-        if named == 0 {
+        if graph.named() == 0 {
             coupling
                 .refuse(Reason::Frozen, "the model is frozen: its weights are constants; export it without freezing");
         }

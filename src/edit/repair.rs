@@ -66,7 +66,7 @@ impl LastLayer {
             Some(Operand::Value(v)) => graph.values[*v].parameter.map(|(p, _)| p),
             _ => None,
         };
-        let named = graph.parameters.len() - graph.constants.len();
+        let named = graph.named();
         let weight = name(1).filter(|p| *p < named).ok_or_else(|| refuse("its weight has no name"))?;
         let input = graph
             .data_inputs(op)

@@ -313,7 +313,7 @@ impl Walk<'_> {
     }
 
     fn nameable(&self, parameter: usize) -> Result<(), String> {
-        let named = self.graph.parameters.len() - self.graph.constants.len();
+        let named = self.graph.named();
         if parameter < named {
             return Ok(());
         }

@@ -217,7 +217,7 @@ fn by_coupling(graph: &Graph, site: &Site, unit: usize, group: &mut Group) -> Re
     coupling.cut_unit(site, unit);
     coupling.close();
     // How many channels a convolution has stands in the code; a zeroed channel stays where it is.
-    let named = graph.parameters.len() - graph.constants.len();
+    let named = graph.named();
     if coupling.refusals.iter().any(|r| r.kind != Reason::GroupedConvolution) || named == 0 {
         return Err(());
     }

@@ -22,6 +22,7 @@ mod preprocess;
 mod resize;
 pub(crate) mod seed;
 mod shape;
+mod source;
 
 pub use drawn::drawn;
 pub use folder::{Corrupt, ImageFolder};
@@ -29,6 +30,7 @@ use generated::Shown;
 pub use memory::Labels;
 pub use preprocess::{Preprocess, image_tensor};
 pub use resize::{Fit, resize};
+pub use source::{Batch, Digest, Source};
 
 /// Images at a model's input size, with names, perhaps labels, and the preprocessing that the model wants.
 ///

@@ -1,52 +1,44 @@
 //! Per unit: the images that excite it most, its level, and the regions it responds to.
 //!
-//! One pass over the probe images serves all sites. What is kept does not grow with the number of images.
+//! One pass over the probe images serves all sites. What is kept does not grow with the number of images. In memory:
+//! [`Exemplars::compute`]. On disk, for what takes hours or several machines: a [`Run`] can stop, go on and be cut into
+//! [shards](Shard), and gives one `exemplars.safetensors`, see [`Exemplars::load`].
 
-pub(crate) mod kernel;
+mod arrays;
+mod estimate;
+mod file;
+mod finish;
+mod kernel;
 pub(crate) mod mask;
+mod merge;
+mod npy;
+mod options;
+mod pass;
+mod run;
+mod settings;
+mod shard;
 mod sketch;
+mod state;
+mod store;
+mod tensor;
 mod topk;
 
+pub use estimate::{Estimate, estimate};
+pub use merge::merge;
+pub use npy::{export_npy, import_npy};
+pub use options::{Compat, Options};
+pub(crate) use pass::floats;
+pub use run::{Done, FILE, Run};
+pub use shard::Shard;
+pub use sketch::Sketch;
+
 use crate::graph::{Graph, Site};
-use crate::hook::ffi;
-use crate::probe::{Preprocess, Probe};
+use crate::probe::{Preprocess, Source};
 use crate::{Error, Model, Region, Result, UnitId};
-use kernel::UnitState;
+use half::f16;
+use pass::Passes;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
-
-/// How exemplars are chosen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Images per unit.
-    pub k: usize,
-    /// The quantile, over all positions of all images, at which a unit counts as active: 0 to 1, exclusive.
-    pub quantile: f64,
-    /// Images per forward pass. Part of the result: other batch sizes give other last bits.
-    pub batch_size: usize,
-}
-
-impl Default for Options {
-    /// 15 images at level 0.99 as in MILAN; batches of 64.
-    fn default() -> Self {
-        Self { k: 15, quantile: 0.99, batch_size: 64 }
-    }
-}
-
-impl Options {
-    fn validate(&self) -> Result<()> {
-        if self.k == 0 {
-            return Err(Error::invalid("k (images per unit)", self.k, "1 or more"));
-        }
-        if !(self.quantile > 0.0 && self.quantile < 1.0) {
-            return Err(Error::invalid("quantile", self.quantile, "a number between 0 and 1, both excluded"));
-        }
-        if self.batch_size == 0 {
-            return Err(Error::invalid("batch size", self.batch_size, "1 or more"));
-        }
-        Ok(())
-    }
-}
+use std::collections::BTreeMap;
 
 /// What one unit responds to, over all probe images.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,23 +55,48 @@ pub struct UnitExemplars {
     pub dead: bool,
     /// The images with the largest spatial maximum, strongest first, ties by smaller image number; empty when dead.
     pub top: Vec<Exemplar>,
+    /// The images with the smallest spatial maximum, weakest first; empty unless [asked for](Options::weakest).
+    pub weakest: Vec<Exemplar>,
+    /// Images drawn at random; empty unless [asked for](Options::random).
+    pub random: Vec<Exemplar>,
+    /// How the activations are distributed, over all positions of all images.
+    pub sketch: Sketch,
 }
 
-/// One image that excites a unit.
+/// One image, and what a unit does on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exemplar {
     /// The image's number in the probe set, from 0.
     pub image: usize,
     /// The largest activation on this image.
     pub activation: f32,
-    /// The activation map, `height x width` of the site, in row order.
+    /// The activation map, `height x width` of the site, in row order; empty if it was not kept in a file.
     pub map: Vec<f32>,
     /// The pixels of the image where the upsampled map exceeds the unit's level.
     pub region: Region,
 }
 
+/// An image that is an exemplar of some unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// Its name in the probe set.
+    pub name: String,
+    /// Its class, if the probe set has classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+}
+
+/// The spatial maximum of every unit on every image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Maxima {
+    /// The images, by number, ascending: those that could be read.
+    pub images: Vec<usize>,
+    /// Per site, in the order of the units: its name and `[images, units]`, image by image.
+    pub sites: Vec<(String, Vec<f16>)>,
+}
+
 /// The exemplars of all units of some sites.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Exemplars {
     /// How the images became inputs.
     pub preprocess: Preprocess,
@@ -89,66 +106,64 @@ pub struct Exemplars {
     pub images: usize,
     /// The units, site by site in the order of the sites, then by number.
     pub units: Vec<UnitExemplars>,
+    /// The images that are exemplars, by number.
+    pub names: BTreeMap<usize, ImageRef>,
+    /// The spatial maxima, if they were [asked for](Options::maxima).
+    pub maxima: Option<Maxima>,
 }
 
 impl Exemplars {
-    /// Runs `model` once over all images of `probe` and keeps, for every unit of `sites`, what excites it.
+    /// Runs `model` over all images of `source` and keeps, for every unit of `sites`, what excites it: one pass, or
+    /// several if [`Options::budget`] is too small for one.
+    ///
+    /// Activations of half precision are read exactly, those of double precision rounded to single.
     ///
     /// **Source:** Bau et al., Network Dissection, 2017, arXiv 1704.05796; Hernandez et al. 2022, arXiv 2201.11114.
-    /// Differs: one pass for all sites instead of two per site; regions at the border are kept (see `Exemplar::region`);
-    /// units that never vary are marked dead instead of being given arbitrary images.
+    /// Differs: one pass for all sites instead of two per site; the level is read from a [`Sketch`] instead of a random
+    /// sample; what [`Compat::Fixed`] mends.
     ///
     /// # Errors
     /// [`Error::Invalid`] for options that make no sense or an empty probe set; [`Error::NonFinite`] for an activation
-    /// that is NaN or infinite; what the forward pass returns.
+    /// that is NaN or infinite; what reading the images and the forward pass return.
     pub fn compute(
         model: &Model<'_>,
         graph: &Graph,
         sites: &[Site],
-        probe: &Probe,
+        source: &dyn Source,
         options: &Options,
     ) -> Result<Exemplars> {
-        options.validate()?;
-        if probe.is_empty() {
-            return Err(Error::invalid("probe set", "no image", "at least one image"));
-        }
-        let mut states: Vec<Vec<UnitState>> =
-            sites.iter().map(|s| (0..s.units).map(|_| UnitState::new(options.k)).collect()).collect();
-        let mut sizes = vec![(1, 1); sites.len()];
-        let bar = crate::progress::bar("exemplars", probe.len());
-        for start in (0..probe.len()).step_by(options.batch_size) {
-            let end = (start + options.batch_size).min(probe.len());
-            let input = probe.tensor(start..end)?;
-            let _ = graph.read(model, sites, &input, |i, activation| {
-                let maps = floats(&sites[i], activation)?;
-                let size = maps.size();
-                sizes[i] = (size[2] as usize, size[3] as usize);
-                let positions = sizes[i].0 * sizes[i].1;
-                match ffi::with_floats(&maps, |a| kernel::scan(a, positions, start, &mut states[i])) {
-                    Some(Ok(())) => Ok(()),
-                    Some(Err(bad)) => Err(Error::NonFinite {
-                        site: sites[i].name.clone(),
-                        unit: bad.unit,
-                        image: probe.name(start + bad.image).to_string(),
-                        value: bad.value,
-                    }),
-                    None => Err(Error::Torch {
-                        during: format!("reading site `{}`", sites[i].name),
-                        message: "the activation could not be made contiguous".to_string(),
-                    }),
-                }
-            })?;
-            bar.inc((end - start) as u64);
-        }
-        bar.finish_and_clear();
-        let preprocess = probe.preprocess().clone();
-        let mut units = Vec::new();
-        for ((site, states), size) in sites.iter().zip(states).zip(sizes) {
-            for (unit, state) in states.into_iter().enumerate() {
-                units.push(finish(UnitId::new(&site.name, unit), state, size, options.quantile, &preprocess));
+        let plan = estimate(sites, source, options)?;
+        let passes = Passes { model, graph, source, options };
+        let bar = crate::progress::bar("exemplars", source.len() * plan.passes.len());
+        let mut exemplars = Exemplars {
+            preprocess: source.preprocess().clone(),
+            options: options.clone(),
+            images: 0,
+            units: Vec::new(),
+            names: BTreeMap::new(),
+            maxima: None,
+        };
+        for range in plan.passes {
+            let sites = &sites[range];
+            let mut state = passes.begin(sites)?;
+            passes.run(sites, &mut state, 0..passes.batches(), &bar, |_, _| Ok(()))?;
+            if state.images == 0 {
+                return Err(Error::invalid("probe set", "no readable image", "at least one"));
+            }
+            let names = passes.names(&state);
+            let finish = passes.finish(&names);
+            exemplars.units.extend(state.sites.iter().flat_map(|site| finish.units(site)));
+            exemplars.names.extend(names);
+            exemplars.images = state.images as usize;
+            if options.maxima {
+                let images = state.rows.iter().map(|n| *n as usize).collect();
+                let maxima = exemplars.maxima.get_or_insert(Maxima { images, sites: Vec::new() });
+                let halves = |bits: Vec<u16>| bits.into_iter().map(f16::from_bits).collect();
+                maxima.sites.extend(state.sites.into_iter().map(|s| (s.name, halves(s.maxima))));
             }
         }
-        Ok(Exemplars { preprocess, options: options.clone(), images: probe.len(), units })
+        bar.finish_and_clear();
+        Ok(exemplars)
     }
 
     /// The units of one site.
@@ -157,27 +172,18 @@ impl Exemplars {
     }
 }
 
-/// A site's activation as contiguous CPU maps `[N, C, H, W]` of `f32`.
-pub(crate) fn floats(site: &Site, activation: &Tensor) -> Result<Tensor> {
-    site.maps(activation)?
-        .f_to_device(Device::Cpu)
-        .and_then(|m| m.f_to_kind(Kind::Float))
-        .and_then(|m| m.f_contiguous())
-        .map_err(Error::torch(format!("reading site `{}`", site.name)))
-}
-
-fn finish(id: UnitId, state: UnitState, map: (usize, usize), quantile: f64, image: &Preprocess) -> UnitExemplars {
-    let dead = state.minimum >= state.maximum;
-    let level = state.sketch.quantile(quantile).clamp(state.minimum, state.maximum);
-    let best = if dead { Vec::new() } else { state.top.into_best() };
-    let top = best
-        .into_iter()
-        .map(|c| Exemplar {
-            image: c.image,
-            activation: c.activation,
-            region: mask::region(&c.map, map.0, map.1, level, image.height, image.width),
-            map: c.map,
-        })
-        .collect();
-    UnitExemplars { id, level, minimum: state.minimum, maximum: state.maximum, dead, top }
+/// The pixels of an image of `(height, width)` where an activation map of `(rows, columns)`, in row order, exceeds `level`
+/// after bilinear upsampling: how the regions of exemplars are made.
+///
+/// # Errors
+/// [`Error::Shape`] unless the map has `rows x columns` values, at least one; [`Error::Invalid`] for an image without pixels.
+pub fn region(map: &[f32], size: (usize, usize), level: f32, image: (usize, usize), compat: Compat) -> Result<Region> {
+    if map.is_empty() || size.0.checked_mul(size.1) != Some(map.len()) {
+        let expected = format!("[{}, {}], not empty", size.0, size.1);
+        return Err(Error::Shape { what: "activation map".into(), received: vec![map.len() as i64], expected });
+    }
+    if image.0 == 0 || image.1 == 0 {
+        return Err(Error::invalid("size of a region", format!("{}x{}", image.0, image.1), "1x1 or more"));
+    }
+    Ok(mask::Upsampler::new(size, image, compat).region(map, level))
 }

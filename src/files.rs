@@ -39,6 +39,25 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     Ok(())
 }
 
+/// As [`replace`], with the temporary file always at `PATH.part`: for a file with one writer that is replaced again and
+/// again, so that a writer that is killed leaves one such file at most.
+///
+/// # Errors
+/// What `write` returns; [`Error::Io`] for what the file system refuses.
+pub(crate) fn replace_at(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let put = || {
+        write(&part)?;
+        let synced = std::fs::File::open(&part).and_then(|f| f.sync_all());
+        synced.and_then(|()| std::fs::rename(&part, path)).map_err(Error::io("write", path))
+    };
+    put().inspect_err(|_| drop(std::fs::remove_file(&part)))?;
+    sync_folder(folder_of(path));
+    Ok(())
+}
+
 /// Files of one folder that appear together: prepared in a hidden folder beside them, then put in place one after the
 /// other. Until [`put`](Self::put), dropping this leaves the folder as it was.
 pub(crate) struct Staging {

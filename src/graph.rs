@@ -16,6 +16,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod channels;
+mod fingerprint;
 pub(crate) mod movement;
 pub(crate) mod ops;
 mod read;

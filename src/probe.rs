@@ -23,6 +23,7 @@ mod resize;
 pub(crate) mod seed;
 mod shape;
 mod source;
+mod stream;
 
 pub use drawn::drawn;
 pub use folder::{Corrupt, ImageFolder};
@@ -31,6 +32,7 @@ pub use memory::Labels;
 pub use preprocess::{Preprocess, image_tensor};
 pub use resize::{Fit, resize};
 pub use source::{Batch, Digest, Source};
+pub use stream::ImageStream;
 
 /// Images at a model's input size, with names, perhaps labels, and the preprocessing that the model wants.
 ///

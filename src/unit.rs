@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 
 /// One neuron: a channel of a site.
 ///
@@ -53,6 +54,45 @@ impl Region {
             }
         }
         region
+    }
+
+    /// One bit per pixel in row order, eight to a byte, the first in the highest bit, as `numpy.packbits` does it.
+    pub fn packed(&self) -> Vec<u8> {
+        let bytes = self.bits.iter().flat_map(|word| word.to_le_bytes()).map(u8::reverse_bits);
+        bytes.take((self.height * self.width).div_ceil(8)).collect()
+    }
+
+    /// Back from [`packed`](Self::packed); `None` if it does not have that many bytes.
+    pub fn unpack(height: usize, width: usize, packed: &[u8]) -> Option<Self> {
+        if packed.len() != height.checked_mul(width)?.div_ceil(8) {
+            return None;
+        }
+        let mut region = Self::empty(height, width);
+        for (word, bytes) in region.bits.iter_mut().zip(packed.chunks(8)) {
+            let byte = |i: usize| bytes.get(i).copied().unwrap_or(0).reverse_bits();
+            *word = u64::from_le_bytes(std::array::from_fn(byte));
+        }
+        // Bits behind the last pixel would be counted as its area.
+        if let (Some(last), used @ 1..) = (region.bits.last_mut(), height * width % 64) {
+            *last &= (1 << used) - 1;
+        }
+        Some(region)
+    }
+
+    /// One byte per pixel in row order: 1 inside, 0 outside.
+    pub fn bytes(&self) -> Vec<u8> {
+        let pixels = self.bits.iter().flat_map(|word| (0..64).map(move |i| (word >> i & 1) as u8));
+        pixels.take(self.height * self.width).collect()
+    }
+
+    /// The smallest rectangle that holds every pixel, as rows and columns; `None` without pixels.
+    pub fn bounds(&self) -> Option<(Range<usize>, Range<usize>)> {
+        let inside = |y: usize| (0..self.width).filter(move |x| self.contains(y, *x));
+        let rows: Vec<usize> = (0..self.height).filter(|y| inside(*y).next().is_some()).collect();
+        let (top, bottom) = (*rows.first()?, *rows.last()?);
+        let left = rows.iter().filter_map(|y| inside(*y).next()).min()?;
+        let right = rows.iter().filter_map(|y| inside(*y).last()).max()?;
+        Some((top..bottom + 1, left..right + 1))
     }
 
     /// Rows.
@@ -115,6 +155,25 @@ impl Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packing_is_as_numpy_does_it_and_back() {
+        let region = Region::from_fn(3, 11, |y, x| (y * 11 + x) % 3 == 0);
+        let packed = region.packed();
+        assert_eq!(packed[..2], [0b1001_0010, 0b0100_1001]);
+        assert_eq!(packed.len(), 5);
+        assert_eq!(region.bytes(), (0..33).map(|i| u8::from(i % 3 == 0)).collect::<Vec<_>>());
+        assert_eq!(Region::unpack(3, 11, &packed), Some(region));
+        assert_eq!(Region::unpack(3, 11, &packed[1..]), None);
+        assert_eq!(Region::unpack(1, 1, &[0xff]).unwrap().area(), 1);
+    }
+
+    #[test]
+    fn bounds_hold_every_pixel() {
+        let region = Region::from_fn(9, 9, |y, x| (y == 2 && x == 5) || (y == 6 && x == 3));
+        assert_eq!(region.bounds(), Some((2..7, 3..6)));
+        assert_eq!(Region::empty(2, 2).bounds(), None);
+    }
 
     #[test]
     fn intersection_and_union_count_pixels() {

@@ -7,7 +7,7 @@ use std::io::Write;
 use tch_audit::describe::{ConceptEvidence, Description, Status};
 use tch_audit::diagnostic::Source;
 use tch_audit::evaluate::stats::Accuracy;
-use tch_audit::exemplars::{Exemplar, UnitExemplars};
+use tch_audit::exemplars::{Exemplar, Sketch, UnitExemplars};
 use tch_audit::policy::{Action, Because, Code, Level, Location, Notice, Standing, Verdict};
 use tch_audit::report::*;
 use tch_audit::{Error, Region, UnitId};
@@ -559,8 +559,18 @@ fn sheet(id: &UnitId) -> Option<RgbImage> {
             Exemplar { image, activation: 9.0 - image as f32 / 4.0, map: Vec::new(), region }
         })
         .collect();
-    let unit = UnitExemplars { id: id.clone(), level: 0.5, minimum: 0.0, maximum: 9.0, dead: false, top };
-    picture::contact_sheet(&unit, |i| {
+    let unit = UnitExemplars {
+        id: id.clone(),
+        level: 0.5,
+        minimum: 0.0,
+        maximum: 9.0,
+        dead: false,
+        top,
+        weakest: Vec::new(),
+        random: Vec::new(),
+        sketch: Sketch::default(),
+    };
+    picture::contact_sheet(&unit, picture::Framing::Whole, |i| {
         let (px, py) = plate(i);
         Some(RgbImage::from_fn(32, 32, |x, y| {
             let (dx, dy) = ((x as usize).wrapping_sub(px), (y as usize).wrapping_sub(py));

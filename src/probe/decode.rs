@@ -27,11 +27,8 @@ fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// Reads an image of any size and colour type as 8-bit RGB, turned upright as its EXIF data say.
-///
-/// Grey becomes RGB, 16 bits are rounded to 8, transparent pixels are laid over white. Colour profiles are ignored.
-/// The error is the reason alone.
-pub(super) fn decode(path: &Path) -> Result<RgbImage, String> {
+/// The bytes of an image file. The error is the reason alone.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     // Opening a pipe would wait for a writer.
     if !path.metadata().map_err(|e| e.to_string())?.is_file() {
         return Err("it is not a regular file".to_string());
@@ -42,18 +39,26 @@ pub(super) fn decode(path: &Path) -> Result<RgbImage, String> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(format!("the file has more than {MAX_FILE} bytes"));
     }
-    let format = format_of(&bytes).ok_or_else(|| match bytes.len() {
+    Ok(bytes)
+}
+
+/// Decodes an image of any size and colour type as 8-bit RGB, turned upright as its EXIF data say.
+///
+/// Grey becomes RGB, 16 bits are rounded to 8, transparent pixels are laid over white. Colour profiles are ignored.
+/// The error is the reason alone.
+pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
+    let format = format_of(bytes).ok_or_else(|| match bytes.len() {
         0 => "the file is empty".to_string(),
         _ => "its content is neither JPEG nor PNG".to_string(),
     })?;
-    if format == ImageFormat::Jpeg && !jpeg_ends(&bytes) {
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err("the JPEG data end too early".to_string());
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_DECODED);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes.as_slice()), format);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
     let (width, height) = decoder.dimensions();

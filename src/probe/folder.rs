@@ -43,10 +43,10 @@ pub enum Corrupt {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
-    root: PathBuf,
+    pub(super) root: PathBuf,
     preprocess: Option<Preprocess>,
-    corrupt: Corrupt,
-    fit: Fit,
+    pub(super) corrupt: Corrupt,
+    pub(super) fit: Fit,
     limit_per_class: Option<usize>,
 }
 
@@ -94,13 +94,7 @@ impl ImageFolder {
     /// those are fatal; [`Error::Invalid`] if there is no image, if a class has none, if images lie both in the
     /// folder and in sub-folders, if the limit is 0, or if the preprocessing is missing or not valid.
     pub fn load(&self) -> Result<Probe> {
-        let preprocess = self.preprocess.clone().ok_or_else(|| {
-            Error::invalid(format!("preprocessing of {}", self.root.display()), "nothing", "size, mean and std")
-        })?;
-        preprocess.validate()?;
-        if self.limit_per_class == Some(0) {
-            return Err(Error::invalid("limit per class", 0, "1 and above"));
-        }
+        let preprocess = self.checked()?;
         let (files, labels) = self.find()?;
         let (read, skipped) = self.read(&files, &preprocess)?;
         if let (true, Some(first)) = (read.is_empty(), skipped.first()) {
@@ -116,6 +110,18 @@ impl ImageFolder {
         Ok(Probe { skipped, ..Probe::from_images(images, Some(names), labels, preprocess)? })
     }
 
+    /// The preprocessing, if what was asked for makes sense.
+    pub(super) fn checked(&self) -> Result<Preprocess> {
+        let preprocess = self.preprocess.clone().ok_or_else(|| {
+            Error::invalid(format!("preprocessing of {}", self.root.display()), "nothing", "size, mean and std")
+        })?;
+        preprocess.validate()?;
+        if self.limit_per_class == Some(0) {
+            return Err(Error::invalid("limit per class", 0, "1 and above"));
+        }
+        Ok(preprocess)
+    }
+
     /// The path below the folder, with `/` between the parts.
     fn name(&self, path: &Path) -> String {
         let below = path.strip_prefix(&self.root).unwrap_or(path);
@@ -124,7 +130,7 @@ impl ImageFolder {
 
     /// The files to read, in order; with class sub-folders also the class of each and the class names.
     #[allow(clippy::type_complexity)]
-    fn find(&self) -> Result<(Vec<PathBuf>, Option<(Vec<usize>, Vec<String>)>)> {
+    pub(super) fn find(&self) -> Result<(Vec<PathBuf>, Option<(Vec<usize>, Vec<String>)>)> {
         let what = || format!("image folder {}", self.root.display());
         let limit = self.limit_per_class.unwrap_or(usize::MAX);
         let (folders, mut here) = list(&self.root)?;
@@ -179,7 +185,7 @@ impl ImageFolder {
             let results: Vec<Result<RgbImage, String>> = paths
                 .par_iter()
                 .map(|path| {
-                    let image = decode::decode(path)?;
+                    let image = decode::decode(&decode::read(path)?)?;
                     let image = resize(&image, preprocess.height, preprocess.width, self.fit);
                     bar.inc(1);
                     image.map_err(|e| e.to_string())

@@ -11,7 +11,7 @@ use tch::Tensor;
 
 /// Images in a fixed order, each with a number, to be shown to a model in batches.
 ///
-/// A [`Probe`] holds them in memory.
+/// A [`Probe`] holds them in memory; an [`ImageStream`](super::ImageStream) reads them while the model runs.
 pub trait Source {
     /// How many images, unreadable ones included: numbers are below this.
     fn len(&self) -> usize;

@@ -81,7 +81,9 @@ impl Report {
     pub fn save(&self, folder: &Path, exemplars: &Exemplars, probe: &Probe) -> Result<Vec<PathBuf>> {
         let by_id: BTreeMap<&UnitId, _> = exemplars.units.iter().map(|u| (&u.id, u)).collect();
         let image = |i| (i < probe.len()).then(|| probe.image(i).clone());
-        write_all(self, folder, &|id| by_id.get(id).and_then(|unit| picture::contact_sheet(unit, image)))
+        write_all(self, folder, &|id| {
+            by_id.get(id).and_then(|unit| picture::contact_sheet(unit, picture::Framing::Whole, image))
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Contact sheets: what one unit responds to, in one picture.
 
-use crate::UnitId;
 use crate::exemplars::{Exemplar, UnitExemplars};
+use crate::{Region, UnitId};
 use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 use std::io::{self, Write};
 
@@ -18,14 +18,38 @@ const OUTLINE_SHADOW: Rgb<u8> = Rgb([20, 20, 20]);
 /// How much brightness and colour is left outside of the region, of 256.
 const DIM: u32 = 116;
 
+/// How much of an image is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A square around the region, a quarter wider than it, and at least a quarter of the image wide. All of it where
+    /// the region is empty.
+    Crop,
+}
+
 /// The exemplars of a unit, strongest first, in rows of eight: the region that the unit responds to as it is, outlined;
 /// the rest dimmed and greyed.
 ///
 /// `image` gives the probe images by number, as they were before normalisation; regions are scaled to them when the
 /// sizes differ. Images that it does not know are left out. None when nothing is left, as for dead units.
-pub fn contact_sheet(unit: &UnitExemplars, image: impl Fn(usize) -> Option<RgbImage>) -> Option<RgbImage> {
-    let tiles: Vec<RgbImage> =
-        unit.top.iter().filter_map(|exemplar| image(exemplar.image).and_then(|image| tile(exemplar, &image))).collect();
+pub fn contact_sheet(
+    unit: &UnitExemplars,
+    framing: Framing,
+    image: impl Fn(usize) -> Option<RgbImage>,
+) -> Option<RgbImage> {
+    let shown = |exemplar: &Exemplar| {
+        let image = image(exemplar.image)?;
+        match framing {
+            Framing::Whole => tile(&exemplar.region, &image),
+            Framing::Crop => {
+                let (region, image) = cropped(&exemplar.region, &image);
+                tile(&region, &image)
+            }
+        }
+    };
+    let tiles: Vec<RgbImage> = unit.top.iter().filter_map(shown).collect();
     let (width, height) = tiles.iter().fold((0, 0), |(w, h), t| (t.width().max(w), t.height().max(h)));
     if tiles.is_empty() {
         return None;
@@ -42,8 +66,27 @@ pub fn contact_sheet(unit: &UnitExemplars, image: impl Fn(usize) -> Option<RgbIm
     Some(sheet)
 }
 
+/// The part of an image around a region, and the region in it; scaled to the image where their sizes differ.
+fn cropped(region: &Region, image: &RgbImage) -> (Region, RgbImage) {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let Some((rows, columns)) = region.bounds().filter(|_| width > 0 && height > 0) else {
+        return (region.clone(), image.clone());
+    };
+    let scaled = |r: &std::ops::Range<usize>, of: usize, to: usize| (r.start * to / of, (r.end * to).div_ceil(of));
+    let ((top, bottom), (left, right)) =
+        (scaled(&rows, region.height(), height), scaled(&columns, region.width(), width));
+    let least = width.min(height).div_ceil(4);
+    let side = (((bottom - top).max(right - left) * 5).div_ceil(4)).max(least).min(width.min(height));
+    let begin = |from: usize, to: usize, size: usize| ((from + to) / 2).saturating_sub(side / 2).min(size - side);
+    let (y0, x0) = (begin(top, bottom, height), begin(left, right, width));
+    let inside =
+        |y: usize, x: usize| region.contains((y0 + y) * region.height() / height, (x0 + x) * region.width() / width);
+    let part = image::imageops::crop_imm(image, x0 as u32, y0 as u32, side as u32, side as u32).to_image();
+    (Region::from_fn(side, side, inside), part)
+}
+
 /// One image at its size on the sheet, None for an image without pixels.
-fn tile(exemplar: &Exemplar, image: &RgbImage) -> Option<RgbImage> {
+fn tile(region: &Region, image: &RgbImage) -> Option<RgbImage> {
     let (w, h) = image.dimensions();
     if w == 0 || h == 0 {
         return None;
@@ -54,9 +97,9 @@ fn tile(exemplar: &Exemplar, image: &RgbImage) -> Option<RgbImage> {
     } else {
         image::imageops::resize(image, width, height, image::imageops::FilterType::Triangle)
     };
-    let (region, inside_of) = (&exemplar.region, |position: i64, size: u32, pixels: usize| {
+    let inside_of = |position: i64, size: u32, pixels: usize| {
         (position >= 0 && position < i64::from(size)).then(|| position as usize * pixels / size as usize)
-    });
+    };
     let inside = |x: i64, y: i64| match (inside_of(x, width, region.width()), inside_of(y, height, region.height())) {
         (Some(x), Some(y)) => region.contains(y, x),
         _ => false,
@@ -124,7 +167,6 @@ pub fn path(id: &UnitId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Region;
 
     fn unit(image: usize, region: Region) -> UnitExemplars {
         let exemplar = Exemplar { image, activation: 1.0, map: vec![1.0], region };
@@ -135,6 +177,9 @@ mod tests {
             maximum: 1.0,
             dead: false,
             top: vec![exemplar],
+            weakest: Vec::new(),
+            random: Vec::new(),
+            sketch: crate::exemplars::Sketch::default(),
         }
     }
 
@@ -142,7 +187,7 @@ mod tests {
     fn the_region_keeps_its_colour_and_the_rest_is_dimmed() {
         let picture = RgbImage::from_pixel(32, 32, Rgb([200, 40, 40]));
         let unit = unit(3, Region::from_fn(32, 32, |y, x| y < 16 && x < 16));
-        let sheet = contact_sheet(&unit, |i| (i == 3).then(|| picture.clone())).unwrap();
+        let sheet = contact_sheet(&unit, Framing::Whole, |i| (i == 3).then(|| picture.clone())).unwrap();
         assert_eq!(sheet.dimensions(), (64, 64));
         assert_eq!(*sheet.get_pixel(10, 10), Rgb([200, 40, 40]));
         assert_eq!(*sheet.get_pixel(31, 10), OUTLINE);
@@ -151,9 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn a_crop_is_a_square_around_the_region() {
+        let region = Region::from_fn(32, 32, |y, x| (4..12).contains(&y) && (20..28).contains(&x));
+        let picture = RgbImage::from_fn(64, 64, |x, y| Rgb([x as u8, y as u8, 0]));
+        let (inner, part) = cropped(&region, &picture);
+        assert_eq!(part.dimensions(), (20, 20));
+        assert_eq!(*part.get_pixel(0, 0), Rgb([38, 6, 0]));
+        assert_eq!(inner.area(), 16 * 16);
+        assert!(inner.contains(2, 2) && !inner.contains(1, 1));
+        let (_, whole) = cropped(&Region::empty(32, 32), &picture);
+        assert_eq!(whole.dimensions(), (64, 64));
+        let (_, all) = cropped(&Region::from_fn(4, 4, |_, _| true), &picture);
+        assert_eq!(all.dimensions(), (64, 64));
+    }
+
+    #[test]
     fn unknown_images_and_dead_units_give_no_picture() {
-        assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), |_| None), None);
-        assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), |_| Some(RgbImage::new(0, 0))), None);
+        assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), Framing::Whole, |_| None), None);
+        assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), Framing::Whole, |_| Some(RgbImage::new(0, 0))), None);
     }
 
     #[test]

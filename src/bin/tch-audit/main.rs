@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod edit;
+mod exemplars;
 mod explain;
 mod generate;
 mod input;
@@ -65,6 +66,7 @@ enum Command {
     Check(Box<check::Arguments>),
     Sites(sites::Arguments),
     Edit(Box<edit::Arguments>),
+    Exemplars(Box<exemplars::Arguments>),
     Policies(policies::Arguments),
     Explain(explain::Arguments),
     Completions(generate::Completions),
@@ -127,6 +129,7 @@ fn run(given: Vec<OsString>, matches: ArgMatches) -> anyhow::Result<u8> {
         Command::Check(check) => check::run(check, &common),
         Command::Sites(sites) => sites::run(sites),
         Command::Edit(edit) => edit::run(edit, &common),
+        Command::Exemplars(exemplars) => exemplars::run(exemplars, &common),
         Command::Policies(policies) => policies::run(policies, &common),
         Command::Explain(explain) => explain::run(explain),
         Command::Completions(completions) => generate::completions(completions, &mut Arguments::command()),

@@ -1,7 +1,7 @@
 //! The forward passes: what units do on images with and without every concept.
 
-use super::overlap::{Overlap, Upsampler};
-use crate::exemplars::{self, UnitExemplars};
+use super::overlap::Overlap;
+use crate::exemplars::{self, Compat, UnitExemplars, mask::Upsampler};
 use crate::graph::{Graph, Site};
 use crate::hook::ffi;
 use crate::probe::paint::{Concept, Painted};
@@ -164,7 +164,7 @@ fn scan(
     if positions == 0 || units == 0 {
         return None;
     }
-    let upsampler = Upsampler::new(map, (first.height() as usize, first.width() as usize));
+    let upsampler = Upsampler::new(map, (first.height() as usize, first.width() as usize), Compat::Fixed);
     watched
         .par_iter_mut()
         .map_init(

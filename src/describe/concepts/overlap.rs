@@ -1,5 +1,6 @@
 //! How much the pixels that excite a unit and the pixels of a concept have in common.
 
+use crate::exemplars::{Compat, mask::Upsampler};
 use crate::{Error, Region, Result};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ impl Overlap {
             let expected = format!("[{rows}, {columns}], not empty");
             return Err(Error::Shape { what: "activation map".into(), received: vec![map.len() as i64], expected });
         }
-        let mut upsampler = Upsampler::new((rows, columns), (concept.height(), concept.width()));
+        let mut upsampler = Upsampler::new((rows, columns), (concept.height(), concept.width()), Compat::Fixed);
         self.add_upsampled(&mut upsampler, map, level, concept, concept.area());
         Ok(())
     }
@@ -57,66 +58,9 @@ impl Overlap {
     }
 }
 
-/// Finds the pixels where an upsampled map exceeds a level, without looking where it cannot.
-#[derive(Debug, Clone)]
-pub(super) struct Upsampler {
-    columns: usize,
-    ys: Vec<(usize, usize, f32)>,
-    xs: Vec<(usize, usize, f32)>,
-    line: Vec<f32>,
-}
-
-impl Upsampler {
-    /// From maps of `(rows, columns)`, at least one each, to images of `(height, width)`.
-    pub fn new(map: (usize, usize), image: (usize, usize)) -> Self {
-        Self { columns: map.1, ys: taps(map.0, image.0), xs: taps(map.1, image.1), line: vec![0.0; map.1] }
-    }
-
-    /// Calls `found(y, x)` for every pixel where the map lies above `level`, in row order.
-    fn above(&mut self, map: &[f32], level: f32, mut found: impl FnMut(usize, usize)) {
-        // Between two samples nothing is higher than both, rounding aside.
-        let (low, high) = map.iter().fold((0f32, f32::NEG_INFINITY), |(l, h), x| (l.min(*x), h.max(*x)));
-        let slack = 4.0 * f32::EPSILON * high.max(-low);
-        if high + slack <= level {
-            return;
-        }
-        for (y, &(above, below, fraction)) in self.ys.iter().enumerate() {
-            let row = |r: usize| map.iter().skip(r * self.columns).take(self.columns);
-            let mut peak = f32::NEG_INFINITY;
-            for (out, (a, b)) in self.line.iter_mut().zip(row(above).zip(row(below))) {
-                *out = a + (b - a) * fraction;
-                peak = peak.max(*out);
-            }
-            if peak + slack <= level {
-                continue;
-            }
-            for (x, &(left, right, fraction)) in self.xs.iter().enumerate() {
-                if let (Some(a), Some(b)) = (self.line.get(left), self.line.get(right))
-                    && a + (b - a) * fraction > level
-                {
-                    found(y, x);
-                }
-            }
-        }
-    }
-}
-
-/// For each of `to` pixels: the two of `from` samples between which it lies, and how far along.
-fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
-    let last = from.saturating_sub(1);
-    (0..to)
-        .map(|t| {
-            let at = ((t as f32 + 0.5) * from as f32 / to as f32 - 0.5).clamp(0.0, last as f32);
-            let low = at.floor() as usize;
-            (low, (low + 1).min(last), at - low as f32)
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exemplars::mask;
     use proptest::prelude::*;
 
     proptest! {
@@ -131,7 +75,7 @@ mod tests {
             let map: Vec<f32> = (0..rows * columns).map(|_| rng.i32(-4..5) as f32 * 0.25).collect();
             let level = rng.i32(-3..4) as f32 * 0.25;
             let concept = Region::from_fn(height, width, |_, _| rng.bool());
-            let region = mask::region(&map, rows, columns, level, height, width);
+            let region = Upsampler::new((rows, columns), (height, width), Compat::Fixed).region(&map, level);
             let mut overlap = Overlap::default();
             overlap.add(&map, rows, columns, level, &concept).unwrap();
             prop_assert_eq!(overlap.intersection, region.intersection(&concept));

@@ -1,0 +1,204 @@
+//! A run that writes to a folder: it can be killed and goes on where it was, and it can be one of several shards.
+
+use super::file::{self, States};
+use super::options::Options;
+use super::pass::Passes;
+use super::settings::Settings;
+use super::shard::Shard;
+use super::state::State;
+use super::store::{self, Stored};
+use super::{Estimate, estimate};
+use crate::graph::{Graph, Site};
+use crate::probe::{Skipped, Source};
+use crate::{Error, Model, Result};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// The file that a finished run leaves in its folder.
+pub const FILE: &str = "exemplars.safetensors";
+/// Batches between two checkpoints.
+const EVERY: usize = 64;
+
+/// Exemplars computed into a folder.
+///
+/// Every so many batches what is kept is written to a state file in the folder. A run that is killed and started again
+/// goes on from there, and the result is the same to the byte. A [`Shard`] leaves its state files, which
+/// [`merge`](super::merge()) puts together; any sharding gives the bytes of the single run, as work is cut at the same
+/// batches.
+///
+/// ```no_run
+/// use tch_audit::exemplars::{Exemplars, Options, Run};
+/// # use tch_audit::{Model, graph::Graph, probe::{ImageFolder, Preprocess}};
+/// # fn main() -> tch_audit::Result<()> {
+/// # let model = Model::load("model.pt")?;
+/// # let probe = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).load()?;
+/// let graph = Graph::trace(&model, &probe.tensor(0..1)?)?;
+/// let sites = graph.select(&["layer*"])?;
+/// Run::new(&model, &graph, &sites, &probe, &Options::default())?.write("exemplars")?;
+/// let exemplars = Exemplars::load("exemplars")?;
+/// # Ok(()) }
+/// ```
+pub struct Run<'a, 'm> {
+    passes: Passes<'a, 'm>,
+    sites: &'a [Site],
+    estimate: Estimate,
+    settings: Settings,
+    shard: Shard,
+    every: usize,
+}
+
+impl std::fmt::Debug for Run<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("settings", &self.settings).field("shard", &self.shard).finish_non_exhaustive()
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// `exemplars.safetensors`, or the state files of a shard, one per pass.
+    pub files: Vec<PathBuf>,
+    /// How many images were looked at, those of earlier attempts included.
+    pub images: u64,
+    /// The images that could not be read.
+    pub skipped: Vec<Skipped>,
+    /// At which batch of the first pass this attempt went on; `None` if it began at the beginning.
+    pub resumed: Option<usize>,
+}
+
+impl<'a, 'm> Run<'a, 'm> {
+    /// A run over all images of `source`. Nothing is run yet.
+    ///
+    /// # Errors
+    /// As [`estimate`](super::estimate()); [`Error::Torch`] when the model's tensors cannot be read.
+    pub fn new(
+        model: &'a Model<'m>,
+        graph: &'a Graph,
+        sites: &'a [Site],
+        source: &'a dyn Source,
+        options: &'a Options,
+    ) -> Result<Self> {
+        let estimate = estimate(sites, source, options)?;
+        let passes = Passes { model, graph, source, options };
+        let settings = Settings::new(&passes, sites, estimate.passes.clone())?;
+        Ok(Self { passes, sites, estimate, settings, shard: Shard::default(), every: EVERY })
+    }
+
+    /// Only a part of the batches.
+    pub fn shard(mut self, shard: Shard) -> Self {
+        self.shard = shard;
+        self
+    }
+
+    /// Writes the state every `batches` batches (64 if not said).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0.
+    pub fn checkpoint_every(mut self, batches: usize) -> Result<Self> {
+        if batches == 0 {
+            return Err(Error::invalid("batches between checkpoints", 0, "1 or more"));
+        }
+        self.every = batches;
+        Ok(self)
+    }
+
+    /// What the whole run will take.
+    pub fn estimate(&self) -> &Estimate {
+        &self.estimate
+    }
+
+    /// Runs what is left to do, and writes `exemplars.safetensors` (a shard: its state files) in `folder`, which is made if
+    /// it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a state in the folder that belongs to another run, with the first difference named;
+    /// [`Error::NonFinite`] for an activation that is NaN or infinite; [`Error::Io`]; what reading the images and the
+    /// forward pass return. What was checkpointed stays.
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<Done> {
+        let folder = folder.as_ref();
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let all = self.shard.batches(self.passes.batches());
+        let files: Vec<PathBuf> = (0..self.settings.passes.len()).map(|p| folder.join(self.shard.file(p))).collect();
+        let bar = crate::progress::bar("exemplars", self.images(&all) * files.len());
+        let mut done = Done { files: files.clone(), images: 0, skipped: Vec::new(), resumed: None };
+        let mut only = None;
+        for (pass, path) in files.iter().enumerate() {
+            let begun = self.go_on(path, pass, &all)?;
+            let next = begun.as_ref().and_then(|s| s.done.last()).map_or(all.start, |r| r.end);
+            if pass == 0 && begun.is_some() {
+                done.resumed = Some(next);
+            }
+            let sites = &self.sites[self.settings.passes[pass].clone()];
+            let mut state = begun.map_or_else(|| self.passes.begin(sites), Ok)?;
+            bar.inc(self.images(&(all.start..next)) as u64);
+            let save = |state: &State| store::write(path, &self.settings, pass, state, self.passes.names(state));
+            self.passes.run(sites, &mut state, next..all.end, &bar, |state, number| {
+                let due = (number + 1 - all.start).is_multiple_of(self.every) && number + 1 < all.end;
+                if due { save(state) } else { Ok(()) }
+            })?;
+            state.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+            // The only state of a whole run need not go to the disk and back.
+            let keep = self.shard.is_whole() && files.len() == 1;
+            if !keep && (next < all.end || !path.exists()) {
+                save(&state)?;
+            }
+            done.images = state.images;
+            done.skipped.clone_from(&state.skipped);
+            only = keep.then_some(state);
+        }
+        bar.finish_and_clear();
+        if !self.shard.is_whole() {
+            return Ok(done);
+        }
+        let finished = folder.join(FILE);
+        let only = RefCell::new(only.map(|state| store::in_memory(&self.settings, 0, state, |s| self.passes.names(s))));
+        let states = States::new(&self.settings, |pass| match only.take() {
+            Some(stored) => Ok(stored),
+            None => store::read(&files[pass]),
+        });
+        file::write(&finished, &states)?;
+        drop(states);
+        for path in files.iter().filter(|p| p.exists()) {
+            std::fs::remove_file(path).map_err(Error::io("remove", path))?;
+        }
+        done.files = vec![finished];
+        Ok(done)
+    }
+
+    fn images(&self, batches: &Range<usize>) -> usize {
+        batches.clone().map(|b| self.passes.images(b).len()).sum()
+    }
+
+    /// The state that an earlier attempt left, if it is of this run.
+    fn go_on(&self, path: &Path, pass: usize, all: &Range<usize>) -> Result<Option<State>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let Stored { header, state } = store::read(path)?;
+        self.settings.same_as(
+            &header.settings,
+            path,
+            "(as now); remove the file to begin anew, or name another folder",
+        )?;
+        let wrong =
+            |received: String, allowed: &str| Err(Error::invalid(path.display().to_string(), received, allowed));
+        let fits = match state.done.as_slice() {
+            [] => true,
+            [done] => done.start == all.start && done.end <= all.end,
+            _ => false,
+        };
+        if header.pass != pass || !fits {
+            let received = format!("pass {} of batches {:?}", header.pass + 1, state.done);
+            return wrong(received, "a state of this shard");
+        }
+        let seen: Vec<Range<usize>> =
+            state.done.iter().flat_map(|r| r.clone().map(|b| self.passes.images(b))).collect();
+        if self.passes.source.digest(&seen)? != state.digest {
+            let images = self.images(&(all.start..state.done.last().map_or(all.start, |r| r.end)));
+            let received = format!("other images than the first {images} are now");
+            return wrong(received, "the same images; remove the file to begin anew");
+        }
+        Ok(Some(state))
+    }
+}

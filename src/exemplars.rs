@@ -11,6 +11,7 @@ mod finish;
 mod kernel;
 pub(crate) mod mask;
 mod merge;
+mod names;
 mod npy;
 mod options;
 mod pass;
@@ -153,7 +154,7 @@ impl Exemplars {
             let names = passes.names(&state);
             let finish = passes.finish(&names);
             exemplars.units.extend(state.sites.iter().flat_map(|site| finish.units(site)));
-            exemplars.names.extend(names);
+            exemplars.names.extend(names.to_map());
             exemplars.images = state.images as usize;
             if options.maxima {
                 let images = state.rows.iter().map(|n| *n as usize).collect();

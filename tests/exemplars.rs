@@ -132,8 +132,10 @@ fn equals_a_full_sort_and_a_sorted_list_of_all_activations() {
             assert!(unit.top.is_empty() && unit.weakest.is_empty() && unit.random.is_empty());
             continue;
         }
-        let position = (0.9 * all.len() as f64 - 0.5).floor() as usize;
-        assert!((unit.level - all[position]).abs() <= 0.005 * all[position].abs().max(1.0), "{}", unit.level);
+        let position = 0.9 * all.len() as f64 - 0.5;
+        let (below, above) = (f64::from(all[position as usize]), f64::from(all[position as usize + 1]));
+        let exact = below + (above - below) * position.fract();
+        assert!((f64::from(unit.level) - exact).abs() <= 0.005 * exact.abs(), "{} {exact}", unit.level);
         let maxima: Vec<f32> = planes.iter().map(|p| p.iter().copied().fold(f32::MIN, f32::max)).collect();
         let sorted = |sign: f32, n: usize| {
             let mut order: Vec<usize> = (0..maxima.len()).collect();

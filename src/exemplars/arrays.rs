@@ -39,11 +39,17 @@ impl<'a> Arrays<'a> {
         self.entries.push((name.into(), entry));
     }
 
-    /// Bytes that are made when they are written.
-    pub fn later(&mut self, name: impl Into<String>, shape: &[usize], make: impl Fn() -> Result<Vec<u8>> + 'a) {
-        let length = shape.iter().product();
+    /// The bytes of values that are made when they are written, so that no second copy of everything exists.
+    pub fn later(
+        &mut self,
+        name: impl Into<String>,
+        dtype: Dtype,
+        shape: &[usize],
+        make: impl Fn() -> Result<Vec<u8>> + 'a,
+    ) {
+        let length = shape.iter().product::<usize>() * dtype.bitsize() / 8;
         let data = Data::Later(Box::new(make));
-        self.entries.push((name.into(), Entry { dtype: Dtype::U8, shape: shape.to_vec(), length, data }));
+        self.entries.push((name.into(), Entry { dtype, shape: shape.to_vec(), length, data }));
     }
 
     /// Writes everything to `part`, which is to become `path`; the same arrays give the same bytes.

@@ -13,17 +13,19 @@
 //! | `S.weakest.ids`, `S.random.ids`, … | as above | if asked for |
 //! | `S.sketch.*` | | see [`Sketch`](super::Sketch): lengths, codes, counts, zeros |
 //! | `S.matrix` | f16 `[images, U]` | spatial maxima, if asked for; rows are the images of `matrix.images` |
+//! | `names.numbers`, `names.text`, … | | the exemplars' image numbers, and their names one after the other: name `i` ends at byte `names.ends[i]` |
 //!
-//! The header's one entry, `tch-audit`, is JSON: sites, sizes, options, names of the images, fingerprints.
+//! The header's one entry, `tch-audit`, is JSON: sites, sizes, options, fingerprints.
 
 use super::arrays::{Arrays, File, Opened};
 use super::finish::{Finish, List};
+use super::names::Names;
 use super::options::{Compat, Options};
 use super::settings::Settings;
 use super::state::State;
 use super::store::{self, Stored};
 use super::topk::Candidate;
-use super::{Exemplar, Exemplars, ImageRef, Maxima, UnitExemplars};
+use super::{Exemplar, Exemplars, Maxima, UnitExemplars};
 use crate::probe::{Preprocess, Skipped};
 use crate::{Error, Region, Result, UnitId};
 use half::f16;
@@ -31,7 +33,6 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -49,7 +50,6 @@ struct Header {
     region: (usize, usize),
     options: Chosen,
     sites: Vec<SiteHeader>,
-    names: BTreeMap<usize, ImageRef>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl<'a> States<'a> {
     }
 
     fn finish<'s>(&'s self, stored: &'s Stored) -> Finish<'s> {
-        Finish { options: &self.settings.options, images: &stored.header.names, region: self.region() }
+        Finish { options: &self.settings.options, names: &stored.names, region: self.region() }
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
     let (height, width) = states.region();
     let bytes = (height * width).div_ceil(8);
     let mut arrays = Arrays::default();
-    let (mut sites, mut names) = (Vec::new(), BTreeMap::new());
+    let (mut sites, mut names) = (Vec::new(), Names::default());
     let (mut images, mut digest) = (0, String::new());
     for pass in 0..settings.passes.len() {
         let stored = states.get(pass)?;
@@ -152,6 +152,7 @@ pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
             let rows: Vec<i64> = state.rows.iter().map(|n| *n as i64).collect();
             arrays.add("matrix.images", Dtype::I64, &[rows.len()], &rows);
         }
+        let mut shown = Vec::new();
         for (number, site) in state.sites.iter().enumerate() {
             let (name, units) = (&site.name, site.units.len());
             let numbers: Vec<i64> = site.units.iter().map(|u| *u as i64).collect();
@@ -162,7 +163,12 @@ pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
             per_unit("levels", site.states.iter().map(|s| finish.level(s)).collect());
             per_unit("minima", site.states.iter().map(|s| s.minimum).collect());
             per_unit("maxima", site.states.iter().map(|s| s.maximum).collect());
-            store::put_sketches(&mut arrays, name, site.states.iter().map(|s| &s.sketch));
+            let lengths: Vec<usize> = site.states.iter().map(|s| s.sketch.codes.len()).collect();
+            store::put_sketches(&mut arrays, name, &lengths, move |read| {
+                let stored = states.get(pass)?;
+                read(&mut stored.state.sites[number].states.iter().map(|s| &s.sketch));
+                Ok(())
+            });
             if options.maxima {
                 arrays.add(format!("{name}.matrix"), Dtype::F16, &[state.rows.len(), units], &site.maxima);
             }
@@ -172,21 +178,23 @@ pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
                     for (i, c) in finish.chosen(state, list).into_iter().enumerate().take(k) {
                         ids[unit * k + i] = c.image as i64;
                         activations[unit * k + i] = c.activation;
-                        if let Some(image) = stored.header.names.get(&(c.image as usize)) {
-                            names.insert(c.image as usize, image.clone());
-                        }
+                        shown.push(c.image);
                     }
                 }
                 arrays.add(format!("{name}{prefix}.ids"), Dtype::I64, &[units, k], &ids);
                 arrays.add(format!("{name}{prefix}.activations"), Dtype::F32, &[units, k], &activations);
-                arrays.later(format!("{name}{prefix}.regions"), &[units, k, bytes], move || {
+                arrays.later(format!("{name}{prefix}.regions"), Dtype::U8, &[units, k, bytes], move || {
                     let stored = states.get(pass)?;
                     Ok(regions(&states.finish(&stored), &stored.state, number, list, k * bytes))
                 });
             }
             sites.push(SiteHeader { name: name.clone(), channels: site.channels, units, map: site.map });
         }
+        shown.sort_unstable();
+        shown.dedup();
+        names = names.and(&stored.names.only(shown));
     }
+    names.put(&mut arrays);
     let header = Header {
         format: FORMAT,
         model: settings.model.clone(),
@@ -196,7 +204,6 @@ pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
         region: (height, width),
         options: Chosen::of(options),
         sites,
-        names,
     };
     crate::files::replace_at(path, |part| arrays.write(part, path, &header))
 }
@@ -272,7 +279,8 @@ impl Exemplars {
             }
         }
         let images = header.images as usize;
-        Ok(Exemplars { preprocess: header.preprocess, options, images, units, names: header.names, maxima })
+        let names = Names::get(&arrays)?.to_map();
+        Ok(Exemplars { preprocess: header.preprocess, options, images, units, names, maxima })
     }
 }
 

@@ -1,19 +1,19 @@
 //! From what was kept to what is reported: levels, chosen images, regions.
 
 use super::mask::Upsampler;
+use super::names::Names;
 use super::options::{Compat, Options};
 use super::state::{SiteState, UnitState};
 use super::topk::Candidate;
-use super::{Exemplar, ImageRef, UnitExemplars};
+use super::{Exemplar, UnitExemplars};
 use crate::UnitId;
 use rayon::prelude::*;
-use std::collections::BTreeMap;
 
 /// What finishing needs besides a state.
 pub(super) struct Finish<'a> {
     pub options: &'a Options,
-    /// The candidates' names and classes, by number.
-    pub images: &'a BTreeMap<usize, ImageRef>,
+    /// The candidates' classes.
+    pub names: &'a Names,
     /// Height and width of the regions.
     pub region: (usize, usize),
 }
@@ -78,8 +78,7 @@ impl Finish<'_> {
         }
         match list {
             List::Strongest => {
-                let class = |image: u64| self.images.get(&(image as usize)).and_then(|i| i.class).map(|c| c as u64);
-                state.strongest.spaced(self.options.k, self.options.min_distance, class)
+                state.strongest.spaced(self.options.k, self.options.min_distance, |image| self.names.class(image))
             }
             List::Weakest => state.weakest.best().iter().collect(),
             List::Random => state.random.best().iter().collect(),

@@ -42,7 +42,7 @@ pub fn merge(folder: impl AsRef<Path>, parts: &[PathBuf]) -> Result<Done> {
             match &mut merged {
                 None => merged = Some(part),
                 Some(sum) => {
-                    sum.header.names.extend(part.header.names);
+                    sum.names = sum.names.and(&part.names);
                     sum.state.merge(part.state);
                 }
             }

@@ -2,16 +2,16 @@
 
 use super::finish::Finish;
 use super::kernel::{self, Maps};
+use super::names::Names;
 use super::options::Options;
 use super::state::{SiteState, State};
-use super::{ImageRef, tensor};
+use super::tensor;
 use crate::graph::{Graph, Site};
 use crate::hook::ffi;
 use crate::probe::{Batch, Source};
 use crate::{Error, Model, Result};
 use half::f16;
 use indicatif::ProgressBar;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -139,12 +139,12 @@ impl<'a> Passes<'a, '_> {
     }
 
     /// Names and classes of the candidates.
-    pub fn names(&self, state: &State) -> BTreeMap<usize, ImageRef> {
-        let named = |n: u64| {
-            let i = n as usize;
-            (i, ImageRef { name: self.source.name(i).into_owned(), class: self.source.label(i) })
-        };
-        state.candidates().into_iter().map(named).collect()
+    pub fn names(&self, state: &State) -> Names {
+        let mut names = Names::default();
+        for number in state.candidates() {
+            names.push(number, &self.source.name(number as usize), self.source.label(number as usize));
+        }
+        names
     }
 
     pub fn region(&self) -> (usize, usize) {
@@ -152,8 +152,8 @@ impl<'a> Passes<'a, '_> {
         self.options.region_size.unwrap_or((preprocess.height, preprocess.width))
     }
 
-    pub fn finish<'b>(&'b self, images: &'b BTreeMap<usize, ImageRef>) -> Finish<'b> {
-        Finish { options: self.options, images, region: self.region() }
+    pub fn finish<'b>(&'b self, names: &'b Names) -> Finish<'b> {
+        Finish { options: self.options, names, region: self.region() }
     }
 }
 

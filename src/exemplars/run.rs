@@ -132,7 +132,7 @@ impl<'a, 'm> Run<'a, 'm> {
             let sites = &self.sites[self.settings.passes[pass].clone()];
             let mut state = begun.map_or_else(|| self.passes.begin(sites), Ok)?;
             bar.inc(self.images(&(all.start..next)) as u64);
-            let save = |state: &State| store::write(path, &self.settings, pass, state, self.passes.names(state));
+            let save = |state: &State| store::write(path, &self.settings, pass, state, &self.passes.names(state));
             self.passes.run(sites, &mut state, next..all.end, &bar, |state, number| {
                 let due = (number + 1 - all.start).is_multiple_of(self.every) && number + 1 < all.end;
                 if due { save(state) } else { Ok(()) }
@@ -152,7 +152,10 @@ impl<'a, 'm> Run<'a, 'm> {
             return Ok(done);
         }
         let finished = folder.join(FILE);
-        let only = RefCell::new(only.map(|state| store::in_memory(&self.settings, 0, state, |s| self.passes.names(s))));
+        let only = RefCell::new(only.map(|state| {
+            let names = self.passes.names(&state);
+            store::in_memory(&self.settings, 0, state, names)
+        }));
         let states = States::new(&self.settings, |pass| match only.take() {
             Some(stored) => Ok(stored),
             None => store::read(&files[pass]),
@@ -175,7 +178,7 @@ impl<'a, 'm> Run<'a, 'm> {
         if !path.exists() {
             return Ok(None);
         }
-        let Stored { header, state } = store::read(path)?;
+        let Stored { header, state, .. } = store::read(path)?;
         self.settings.same_as(
             &header.settings,
             path,

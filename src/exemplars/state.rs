@@ -24,7 +24,7 @@ impl UnitState {
         Self {
             minimum: f32::INFINITY,
             maximum: f32::NEG_INFINITY,
-            sketch: Sketch::default(),
+            sketch: Sketch::with_room(),
             strongest: TopK::new(options.candidates(), Order::Strongest),
             weakest: TopK::new(options.weakest, Order::Weakest),
             random: TopK::new(options.random, Order::Random(options.seed)),

@@ -1,8 +1,8 @@
 //! States on disk: what a run goes on from, and what shards are merged from.
 
-use super::ImageRef;
 use super::arrays::{Arrays, File, Opened};
 use super::finish::List;
+use super::names::Names;
 use super::options::Options;
 use super::settings::Settings;
 use super::sketch::Sketch;
@@ -12,10 +12,11 @@ use crate::Result;
 use crate::probe::{Digest, Skipped};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+/// Units whose maps and sketches are one array: they are the bulk of a state.
+const UNITS: usize = 16;
 const ALLOWED: &str = "a state that `tch-audit exemplars` wrote";
 
 /// What a state file says besides its arrays.
@@ -30,26 +31,21 @@ pub(super) struct Header {
     skipped: Vec<(String, String)>,
     /// Height and width of each site's maps.
     maps: Vec<(usize, usize)>,
-    pub names: BTreeMap<usize, ImageRef>,
 }
 
 /// A state, with what it belongs to.
 pub(super) struct Stored {
     pub header: Header,
     pub state: State,
+    pub names: Names,
 }
 
 /// A state as if it had been read from a file.
-pub(super) fn in_memory(
-    settings: &Settings,
-    pass: usize,
-    state: State,
-    names: impl FnOnce(&State) -> BTreeMap<usize, ImageRef>,
-) -> Stored {
-    Stored { header: header(settings, pass, &state, names(&state)), state }
+pub(super) fn in_memory(settings: &Settings, pass: usize, state: State, names: Names) -> Stored {
+    Stored { header: header(settings, pass, &state), state, names }
 }
 
-fn header(settings: &Settings, pass: usize, state: &State, names: BTreeMap<usize, ImageRef>) -> Header {
+fn header(settings: &Settings, pass: usize, state: &State) -> Header {
     let skipped = state.skipped.iter().map(|s| (s.path.to_string_lossy().into_owned(), s.reason.clone()));
     Header {
         settings: settings.clone(),
@@ -59,24 +55,18 @@ fn header(settings: &Settings, pass: usize, state: &State, names: BTreeMap<usize
         digest: state.digest.to_string(),
         skipped: skipped.collect(),
         maps: state.sites.iter().map(|s| s.map).collect(),
-        names,
     }
 }
 
 /// Writes a state, whole or not at all. A run that is killed while it writes leaves `PATH.part`, which its next write
 /// replaces.
-pub(super) fn write(
-    path: &Path,
-    settings: &Settings,
-    pass: usize,
-    state: &State,
-    names: BTreeMap<usize, ImageRef>,
-) -> Result<()> {
-    let header = header(settings, pass, state, names);
+pub(super) fn write(path: &Path, settings: &Settings, pass: usize, state: &State, names: &Names) -> Result<()> {
+    let header = header(settings, pass, state);
     let mut arrays = Arrays::default();
     for (i, site) in state.sites.iter().enumerate() {
         put_site(&mut arrays, i, site);
     }
+    names.put(&mut arrays);
     arrays.add("rows", Dtype::U64, &[state.rows.len()], &state.rows);
     crate::files::replace_at(path, |part| arrays.write(part, path, &header))
 }
@@ -117,7 +107,8 @@ pub(super) fn read(path: &Path) -> Result<Stored> {
     state.rows = rows;
     state.skipped =
         header.skipped.iter().map(|(path, reason)| Skipped { path: path.into(), reason: reason.clone() }).collect();
-    Ok(Stored { header, state })
+    let names = Names::get(&arrays)?;
+    Ok(Stored { header, state, names })
 }
 
 impl List {
@@ -154,24 +145,37 @@ impl List {
     }
 }
 
-fn put_site(arrays: &mut Arrays<'_>, i: usize, site: &SiteState) {
+fn put_site<'s>(arrays: &mut Arrays<'s>, i: usize, site: &'s SiteState) {
     let units = site.states.len();
     let per_unit = |f: fn(&UnitState) -> f32| site.states.iter().map(f).collect::<Vec<_>>();
     arrays.add(format!("{i}.minimum"), Dtype::F32, &[units], &per_unit(|s| s.minimum));
     arrays.add(format!("{i}.maximum"), Dtype::F32, &[units], &per_unit(|s| s.maximum));
-    put_sketches(arrays, &i.to_string(), site.states.iter().map(|s| &s.sketch));
+    for (part, states) in site.states.chunks(UNITS).enumerate() {
+        let bins: Vec<usize> = states.iter().map(|s| s.sketch.codes.len()).collect();
+        put_sketches(arrays, &format!("{i}.{part}"), &bins, move |read| {
+            read(&mut states.iter().map(|s| &s.sketch));
+            Ok(())
+        });
+    }
     arrays.add(format!("{i}.maxima"), Dtype::U16, &[site.maxima.len()], &site.maxima);
     for list in List::ALL {
         let candidates = || site.states.iter().flat_map(|s| list.of(s).best());
         let lengths: Vec<u32> = site.states.iter().map(|s| list.of(s).best().len() as u32).collect();
         let images: Vec<u64> = candidates().map(|c| c.image).collect();
         let activations: Vec<f32> = candidates().map(|c| c.activation).collect();
-        let maps: Vec<f32> = candidates().flat_map(|c| c.map.iter().copied()).collect();
         let name = list.name();
         arrays.add(format!("{i}.{name}.lengths"), Dtype::U32, &[units], &lengths);
         arrays.add(format!("{i}.{name}.images"), Dtype::U64, &[images.len()], &images);
         arrays.add(format!("{i}.{name}.activations"), Dtype::F32, &[images.len()], &activations);
-        arrays.add(format!("{i}.{name}.maps"), Dtype::F32, &[maps.len()], &maps);
+        for (part, states) in site.states.chunks(UNITS).enumerate() {
+            let candidates = move || states.iter().flat_map(move |s| list.of(s).best());
+            let count = candidates().map(|c| c.map.len()).sum();
+            arrays.later(format!("{i}.{name}.maps.{part}"), Dtype::F32, &[count], move || {
+                let mut bytes = Vec::with_capacity(4 * count);
+                candidates().for_each(|c| bytes.extend_from_slice(bytemuck::cast_slice(&c.map)));
+                Ok(bytes)
+            });
+        }
     }
 }
 
@@ -179,7 +183,10 @@ fn get_site(arrays: &Opened<'_>, i: usize, site: &mut SiteState, options: &Optio
     let units = site.units.len();
     let minimum: Vec<f32> = arrays.get(&format!("{i}.minimum"), Dtype::F32, units)?;
     let maximum: Vec<f32> = arrays.get(&format!("{i}.maximum"), Dtype::F32, units)?;
-    let sketches = get_sketches(arrays, &i.to_string(), units)?;
+    let mut sketches = Vec::with_capacity(units);
+    for (part, states) in site.states.chunks(UNITS).enumerate() {
+        sketches.extend(get_sketches(arrays, &format!("{i}.{part}"), states.len())?);
+    }
     let maxima = if options.maxima { rows.saturating_mul(units) } else { 0 };
     site.maxima = arrays.get(&format!("{i}.maxima"), Dtype::U16, maxima)?;
     // Before the first image both are infinite; no state has a NaN.
@@ -192,7 +199,8 @@ fn get_site(arrays: &Opened<'_>, i: usize, site: &mut SiteState, options: &Optio
     for (state, ((minimum, maximum), sketch)) in
         site.states.iter_mut().zip(minimum.into_iter().zip(maximum).zip(sketches))
     {
-        (state.minimum, state.maximum, state.sketch) = (minimum, maximum, sketch);
+        (state.minimum, state.maximum) = (minimum, maximum);
+        state.sketch.merge(&sketch);
     }
     let positions = site.map.0.saturating_mul(site.map.1);
     for list in List::ALL {
@@ -201,33 +209,51 @@ fn get_site(arrays: &Opened<'_>, i: usize, site: &mut SiteState, options: &Optio
         let total: usize = lengths.iter().map(|n| *n as usize).sum();
         let images: Vec<u64> = arrays.get(&format!("{i}.{name}.images"), Dtype::U64, total)?;
         let activations: Vec<f32> = arrays.get(&format!("{i}.{name}.activations"), Dtype::F32, total)?;
-        let maps: Vec<f32> = arrays.get(&format!("{i}.{name}.maps"), Dtype::F32, total.saturating_mul(positions))?;
-        let mut candidates = images.into_iter().zip(activations).zip(maps.chunks(positions.max(1)));
+        let mut candidates = images.into_iter().zip(activations);
         let (room, order) = list.room(options);
-        for (state, length) in site.states.iter_mut().zip(lengths) {
-            let top = list.of_mut(state);
-            *top = TopK::new(room, order);
-            for ((image, activation), map) in candidates.by_ref().take(length as usize) {
-                top.offer(image, activation, map);
+        for (part, (states, lengths)) in site.states.chunks_mut(UNITS).zip(lengths.chunks(UNITS)).enumerate() {
+            let count = lengths.iter().map(|n| *n as usize).sum::<usize>().saturating_mul(positions);
+            let maps: Vec<f32> = arrays.get(&format!("{i}.{name}.maps.{part}"), Dtype::F32, count)?;
+            let mut maps = maps.chunks(positions.max(1));
+            for (state, length) in states.iter_mut().zip(lengths) {
+                let top = list.of_mut(state);
+                *top = TopK::new(room, order);
+                for ((image, activation), map) in candidates.by_ref().take(*length as usize).zip(maps.by_ref()) {
+                    top.offer(image, activation, map);
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Sketches of many units as flat arrays under `PREFIX.sketch.`.
-pub(super) fn put_sketches<'s>(arrays: &mut Arrays<'_>, prefix: &str, sketches: impl Iterator<Item = &'s Sketch>) {
-    let (mut lengths, mut codes, mut counts, mut zeros) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for sketch in sketches {
-        lengths.push(sketch.codes.len() as u32);
-        codes.extend_from_slice(&sketch.codes);
-        counts.extend_from_slice(&sketch.counts);
-        zeros.push(sketch.zeros);
-    }
+/// Sketches of many units as flat arrays under `PREFIX.sketch.`; `bins` are their lengths, `each` hands them over.
+pub(super) fn put_sketches<'a>(
+    arrays: &mut Arrays<'a>,
+    prefix: &str,
+    bins: &[usize],
+    each: impl Fn(&mut dyn FnMut(&mut dyn Iterator<Item = &Sketch>)) -> Result<()> + Clone + 'a,
+) {
+    let lengths: Vec<u32> = bins.iter().map(|n| *n as u32).collect();
+    let total: usize = bins.iter().sum();
     arrays.add(format!("{prefix}.sketch.lengths"), Dtype::U32, &[lengths.len()], &lengths);
-    arrays.add(format!("{prefix}.sketch.codes"), Dtype::U16, &[codes.len()], &codes);
-    arrays.add(format!("{prefix}.sketch.counts"), Dtype::U64, &[counts.len()], &counts);
-    arrays.add(format!("{prefix}.sketch.zeros"), Dtype::U64, &[zeros.len()], &zeros);
+    let bytes = |name: &str, dtype: Dtype, count: usize| (format!("{prefix}.sketch.{name}"), dtype, [count]);
+    let (codes, counts, zeros) = (each.clone(), each.clone(), each);
+    let (name, dtype, shape) = bytes("codes", Dtype::U16, total);
+    arrays.later(name, dtype, &shape, move || {
+        let mut out = Vec::with_capacity(2 * total);
+        codes(&mut |all| all.for_each(|s| out.extend_from_slice(bytemuck::cast_slice(&s.codes)))).map(|()| out)
+    });
+    let (name, dtype, shape) = bytes("counts", Dtype::U64, total);
+    arrays.later(name, dtype, &shape, move || {
+        let mut out = Vec::with_capacity(8 * total);
+        counts(&mut |all| all.for_each(|s| out.extend_from_slice(bytemuck::cast_slice(&s.counts)))).map(|()| out)
+    });
+    let (name, dtype, shape) = bytes("zeros", Dtype::U64, lengths.len());
+    arrays.later(name, dtype, &shape, move || {
+        let mut out = Vec::new();
+        zeros(&mut |all| all.for_each(|s| out.extend_from_slice(&s.zeros.to_ne_bytes()))).map(|()| out)
+    });
 }
 
 /// Back from [`put_sketches`].

@@ -1,0 +1,120 @@
+//! Memory does not grow with the number of images. Alone in its process, whose peak it measures.
+
+use image::RgbImage;
+use std::borrow::Cow;
+use std::ops::Range;
+use tch::nn;
+use tch::{Device, Tensor};
+use tch_audit::exemplars::{Options, Run};
+use tch_audit::graph::Graph;
+use tch_audit::probe::{Batch, Digest, Preprocess, Source, image_tensor};
+use tch_audit::{Model, Result};
+
+/// Images of noise, made when they are asked for.
+struct Noise {
+    count: usize,
+    preprocess: Preprocess,
+}
+
+impl Noise {
+    fn new(count: usize) -> Self {
+        Self { count, preprocess: Preprocess::plain(3, 6, 6).unwrap() }
+    }
+
+    fn draw(&self, i: usize) -> RgbImage {
+        let mut rng = fastrand::Rng::with_seed(i as u64);
+        RgbImage::from_fn(6, 6, |_, _| image::Rgb([rng.u8(..), rng.u8(..), rng.u8(..)]))
+    }
+}
+
+impl Source for Noise {
+    fn len(&self) -> usize {
+        self.count
+    }
+    fn name(&self, i: usize) -> Cow<'_, str> {
+        Cow::Owned(i.to_string())
+    }
+    fn label(&self, _: usize) -> Option<usize> {
+        None
+    }
+    fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+    fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>> {
+        Ok(Cow::Owned(self.draw(i)))
+    }
+    fn fingerprint(&self) -> String {
+        self.count.to_string()
+    }
+    fn batches(&self, ranges: &[Range<usize>], each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
+        for range in ranges {
+            let images: Vec<RgbImage> = range.clone().map(|i| self.draw(i)).collect();
+            let input = image_tensor(&images, &self.preprocess)?;
+            let (numbers, digest) = (range.clone().collect(), Digest::default());
+            each(Batch { range: range.clone(), numbers, input, digest, skipped: Vec::new() })?;
+        }
+        Ok(())
+    }
+    fn digest(&self, _: &[Range<usize>]) -> Result<Digest> {
+        Ok(Digest::default())
+    }
+}
+
+/// The largest resident set so far, in KB.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches(" kB").trim().parse().ok()
+}
+
+/// Peak memory in KB of a process of its own that shows a network so many images, with or without keeping exemplars.
+fn measured(images: usize, exemplars: bool) -> u64 {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "fifty_thousand_images_take_the_memory_of_five_hundred", "--nocapture"]);
+    // The allocator gives large blocks back at once, so that what is measured is what is kept and not how it lay.
+    child.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_ARENA_MAX", "1").env("RAYON_NUM_THREADS", "2");
+    let output = child.env(CHILD, format!("{images} {exemplars}")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let peak = said.lines().find_map(|l| l.rsplit_once("peak: ")).unwrap_or_else(|| panic!("{said}"));
+    peak.1.trim().parse().unwrap()
+}
+
+const CHILD: &str = "TCH_AUDIT_MEMORY_CHILD";
+
+fn work(images: usize, exemplars: bool) {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let mean = |x: &Tensor| x.mean_dim([2i64, 3].as_slice(), false, None::<tch::Kind>);
+    let net = nn::seq_t().add(nn::conv2d(vs.root() / "one", 3, 768, 1, Default::default())).add_fn(mean);
+    let model = Model::new(&vs, &net);
+    let noise = Noise::new(images);
+    if !exemplars {
+        let ranges: Vec<Range<usize>> = (0..images).step_by(64).map(|s| s..(s + 64).min(images)).collect();
+        noise.batches(&ranges, &mut |batch| model.forward(&batch.input).map(drop)).unwrap();
+        return;
+    }
+    let graph = Graph::trace(&model, &Tensor::zeros([1, 3, 6, 6], (tch::Kind::Float, Device::Cpu))).unwrap();
+    let sites = graph.select(&["one"]).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let options = Options::default();
+    let run = Run::new(&model, &graph, &sites, &noise, &options).unwrap();
+    println!("{}", run.estimate());
+    run.write(out.path()).unwrap();
+}
+
+#[test]
+fn fifty_thousand_images_take_the_memory_of_five_hundred() {
+    if peak().is_none() {
+        println!("skipped: this system does not tell a process its peak memory");
+        return;
+    }
+    if let Ok(task) = std::env::var(CHILD) {
+        let (images, exemplars) = task.split_once(' ').unwrap();
+        work(images.parse().unwrap(), exemplars == "true");
+        println!("peak: {}", peak().unwrap());
+        return;
+    }
+    let bare = measured(500, false);
+    let (few, many) = (measured(500, true) - bare, measured(50_000, true) - measured(50_000, false));
+    println!("above the bare passes: {few} KB with 500 images, {many} KB with 50,000");
+    assert!(many as f64 <= 1.05 * few as f64);
+}

@@ -1,6 +1,7 @@
 //! What a unit responds to, in words, with the evidence.
 
 pub mod concepts;
+pub mod milan;
 mod table;
 
 pub use table::read_table;

@@ -4,7 +4,6 @@
 //! [`Exemplars::compute`]. On disk, for what takes hours or several machines: a [`Run`] can stop, go on and be cut into
 //! [shards](Shard), and gives one `exemplars.safetensors`, see [`Exemplars::load`].
 
-mod arrays;
 mod estimate;
 mod file;
 mod finish;

@@ -60,6 +60,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations)]
 
+mod arrays;
 pub mod audit;
 pub mod auditor;
 pub mod describe;

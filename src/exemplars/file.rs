@@ -17,7 +17,6 @@
 //!
 //! The header's one entry, `tch-audit`, is JSON: sites, sizes, options, fingerprints.
 
-use super::arrays::{Arrays, File, Opened};
 use super::finish::{Finish, List};
 use super::names::Names;
 use super::options::{Compat, Options};
@@ -26,6 +25,7 @@ use super::state::State;
 use super::store::{self, Stored};
 use super::topk::Candidate;
 use super::{Exemplar, Exemplars, Maxima, UnitExemplars};
+use crate::arrays::{Arrays, File, Opened};
 use crate::probe::{Preprocess, Skipped};
 use crate::{Error, Region, Result, UnitId};
 use half::f16;

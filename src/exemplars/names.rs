@@ -1,8 +1,8 @@
 //! Names and classes of the images that are candidates, in little memory: some ten thousand of them are usual.
 
 use super::ImageRef;
-use super::arrays::{Arrays, Opened};
 use crate::Result;
+use crate::arrays::{Arrays, Opened};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 

@@ -1,6 +1,5 @@
 //! States on disk: what a run goes on from, and what shards are merged from.
 
-use super::arrays::{Arrays, File, Opened};
 use super::finish::List;
 use super::names::Names;
 use super::options::Options;
@@ -9,6 +8,7 @@ use super::sketch::Sketch;
 use super::state::{SiteState, State, UnitState};
 use super::topk::{Order, TopK};
 use crate::Result;
+use crate::arrays::{Arrays, File, Opened};
 use crate::probe::{Digest, Skipped};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ const META: &str = "tch-audit";
 
 /// Arrays to be written.
 #[derive(Default)]
-pub(super) struct Arrays<'a> {
+pub(crate) struct Arrays<'a> {
     entries: Vec<(String, Entry<'a>)>,
 }
 
@@ -101,7 +101,7 @@ impl View for Viewed<'_, '_> {
 }
 
 /// A file that was read.
-pub(super) struct File {
+pub(crate) struct File {
     path: PathBuf,
     bytes: Vec<u8>,
 }
@@ -130,7 +130,7 @@ fn meta_of(header: &Metadata) -> Option<&str> {
     header.metadata().as_ref()?.get(META).map(String::as_str)
 }
 
-pub(super) struct Opened<'a> {
+pub(crate) struct Opened<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
 }
@@ -158,6 +158,13 @@ impl Opened<'_> {
             return Err(self.wrong(format!("`{name}` of {:?}", tensor.dtype()), format!("{dtype:?}")));
         }
         Ok(bytemuck::pod_collect_to_vec(tensor.data()))
+    }
+
+    /// The arrays' names and shapes, by name.
+    pub fn names(&self) -> Vec<(String, Vec<usize>)> {
+        let mut names: Vec<_> = self.tensors.iter().map(|(name, t)| (name.to_string(), t.shape().to_vec())).collect();
+        names.sort();
+        names
     }
 
     pub fn wrong(&self, received: impl ToString, allowed: impl Into<String>) -> Error {

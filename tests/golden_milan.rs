@@ -90,7 +90,9 @@ fn tokens_numbers_and_sentences_are_the_references() {
             }
             assert_eq!(indexer.reconstruct(&default), t["reconstruct_from_ids"].as_str().unwrap());
             let no_unk = ids(&t["ids_no_unk"]);
-            assert_eq!(indexer.reconstruct(&no_unk), t["reconstruct_from_ids_no_unk"].as_str().unwrap());
+            if let Some(want) = t["reconstruct_from_ids_no_unk"].as_str() {
+                assert_eq!(indexer.reconstruct(&no_unk), want);
+            }
             assert_eq!(sentence(&texts(&t["tokens"])), t["reconstruct_from_tokens"].as_str().unwrap());
             assert_eq!(indexer.unindex(&default, true), texts(&t["unindex"]));
             assert_eq!(indexer.unindex(&default, false), texts(&t["unindex_no_specials"]));

@@ -3,7 +3,8 @@
 //! A [`Probe`] holds 8-bit RGB images at the model's input size together with their [`Preprocess`], so that size, mean
 //! and standard deviation travel with everything that is computed from them. Probes come from a folder
 //! ([`ImageFolder`]), from memory ([`Probe::from_images`], [`Probe::from_tensor`]), are drawn ([`drawn`]), or are what a
-//! generator makes ([`Probe::generated`]).
+//! generator makes ([`Probe::generated`]). An [`ImageStream`] reads the images of a folder while the model runs, where
+//! there are too many to hold; both are a [`Source`] of batches.
 //! [`paint`] puts concepts (text, colours, stripes, …) onto such images.
 
 use crate::{Error, Result};
@@ -12,8 +13,10 @@ use rayon::prelude::*;
 use std::{ops::Range, path::PathBuf, sync::Arc};
 use tch::Tensor;
 
+mod ahead;
 mod decode;
 mod drawn;
+mod files;
 mod folder;
 mod generated;
 mod memory;

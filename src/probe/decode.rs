@@ -5,6 +5,8 @@ use std::{fs::File, io, io::Cursor, io::Read, path::Path};
 
 /// Files above this many bytes are refused.
 const MAX_FILE: u64 = 1 << 28;
+/// A buffer for files keeps at most this many bytes.
+const KEPT: usize = 1 << 22;
 /// Images wider or higher than this are refused.
 const MAX_SIDE: u32 = 1 << 15;
 /// Images that need more than this many bytes once decoded are refused.
@@ -27,19 +29,32 @@ fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
     }
 }
 
-/// The bytes of an image file. The error is the reason alone.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// Puts the bytes of an image file into `bytes`, which is left empty on failure. The error is the reason alone.
+pub(super) fn read(path: &Path, bytes: &mut Vec<u8>) -> Result<(), String> {
+    bytes.clear();
+    // The buffer is used again; one large file must not cost its size until the end.
+    bytes.shrink_to(KEPT);
+    let result = read_into(path, bytes);
+    if result.is_err() {
+        bytes.clear();
+    }
+    result
+}
+
+fn read_into(path: &Path, bytes: &mut Vec<u8>) -> Result<(), String> {
     // Opening a pipe would wait for a writer.
-    if !path.metadata().map_err(|e| e.to_string())?.is_file() {
+    let about = path.metadata().map_err(|e| e.to_string())?;
+    if !about.is_file() {
         return Err("it is not a regular file".to_string());
     }
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("the file has more than {MAX_FILE} bytes"));
+    let too_large = || format!("the file has more than {MAX_FILE} bytes");
+    if about.len() > MAX_FILE {
+        return Err(too_large());
     }
-    Ok(bytes)
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    bytes.reserve(about.len() as usize + 1);
+    file.take(MAX_FILE + 1).read_to_end(bytes).map_err(|e| e.to_string())?;
+    if bytes.len() as u64 > MAX_FILE { Err(too_large()) } else { Ok(()) }
 }
 
 /// Decodes an image of any size and colour type as 8-bit RGB, turned upright as its EXIF data say.

@@ -1,6 +1,7 @@
 //! Probes from a folder of JPEG and PNG files.
 
-use super::{Fit, Labels, Preprocess, Probe, Skipped, decode, resize};
+use super::files::Files;
+use super::{Fit, Labels, Preprocess, Probe, Skipped, decode, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
 use indicatif::ProgressBar;
@@ -21,11 +22,11 @@ pub enum Corrupt {
     /// Stop with an error that names the first such file.
     #[default]
     Fatal,
-    /// Leave it out and list it in [`Probe::skipped`].
+    /// Leave it out and list it in [`Probe::skipped`] or [`Batch::skipped`](super::Batch::skipped).
     Skip,
 }
 
-/// A folder of images, to be read with [`load`](Self::load).
+/// A folder of images, to be read at once with [`load`](Self::load), or with [`stream`](Self::stream) while a model runs.
 ///
 /// Either all images lie in the folder itself (no labels), or each class has a sub-folder (labels in the order of the
 /// sorted class names, images of deeper folders included). Files count as images if their content or their
@@ -43,7 +44,7 @@ pub enum Corrupt {
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageFolder {
-    pub(super) root: PathBuf,
+    root: PathBuf,
     preprocess: Option<Preprocess>,
     pub(super) corrupt: Corrupt,
     pub(super) fit: Fit,
@@ -95,15 +96,16 @@ impl ImageFolder {
     /// folder and in sub-folders, if the limit is 0, or if the preprocessing is missing or not valid.
     pub fn load(&self) -> Result<Probe> {
         let preprocess = self.checked()?;
-        let (files, labels) = self.find()?;
+        let files = self.find()?;
         let (read, skipped) = self.read(&files, &preprocess)?;
         if let (true, Some(first)) = (read.is_empty(), skipped.first()) {
             let received = format!("{} files, none readable ({}: {})", files.len(), first.path.display(), first.reason);
             return Err(Error::invalid(format!("image folder {}", self.root.display()), received, "JPEG or PNG files"));
         }
-        let names = read.iter().map(|(i, _)| self.name(&files[*i])).collect();
+        let names = read.iter().map(|(i, _)| files.name(*i).to_string()).collect();
+        let labels: Option<Vec<usize>> = read.iter().map(|(i, _)| files.label(*i)).collect();
         let labels = match labels {
-            Some((of_file, classes)) => Some(Labels::new(read.iter().map(|(i, _)| of_file[*i]).collect(), classes)?),
+            Some(labels) => Some(Labels::new(labels, files.classes())?),
             None => None,
         };
         let images = read.into_iter().map(|(_, image)| image).collect();
@@ -128,22 +130,27 @@ impl ImageFolder {
         below.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
     }
 
-    /// The files to read, in order; with class sub-folders also the class of each and the class names.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn find(&self) -> Result<(Vec<PathBuf>, Option<(Vec<usize>, Vec<String>)>)> {
+    /// The files to read, in order.
+    pub(super) fn find(&self) -> Result<Files> {
         let what = || format!("image folder {}", self.root.display());
         let limit = self.limit_per_class.unwrap_or(usize::MAX);
         let (folders, mut here) = list(&self.root)?;
-        let mut classes = Vec::new();
+        let (mut files, mut others) = (Files::new(&self.root), std::mem::take(&mut here.others));
+        let (mut in_folders, mut without) = (0, None);
         for folder in &folders {
-            let mut found = Found::default();
+            let (mut found, name) = (Found::default(), self.name(folder));
             walk(folder, 1, &mut found)?;
-            classes.push((self.name(folder), found));
+            if found.images.is_empty() {
+                without.get_or_insert_with(|| name.clone());
+            }
+            in_folders += found.images.len();
+            others.append(&mut found.others);
+            found.images.truncate(limit);
+            files.add(found.images);
+            files.end_class(name);
         }
-        let in_folders: usize = classes.iter().map(|(_, f)| f.images.len()).sum();
         if here.images.is_empty() && in_folders == 0 {
             let mut received = vec![format!("{} sub-folders", folders.len())];
-            let others: Vec<&String> = here.others.iter().chain(classes.iter().flat_map(|(_, f)| &f.others)).collect();
             received.push(format!("{} other files", others.len()));
             let shown = others.iter().take(3).map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
             let shown = if shown.is_empty() {
@@ -156,46 +163,49 @@ impl ImageFolder {
         }
         if in_folders == 0 {
             here.images.truncate(limit);
-            return Ok((here.images, None));
+            files = Files::new(&self.root);
+            files.add(here.images);
+            files.shrink();
+            return Ok(files);
         }
         if !here.images.is_empty() {
             let received = format!("{} images in it and {in_folders} in its sub-folders", here.images.len());
             return Err(Error::invalid(what(), received, "images either in it or in a sub-folder for each class"));
         }
-        if let Some((name, _)) = classes.iter().find(|(_, f)| f.images.is_empty()) {
+        if let Some(name) = without {
             let allowed = "at least one image in each (sub-folders are classes; their order numbers the labels)";
             return Err(Error::invalid(what(), format!("sub-folder `{name}` without images"), allowed));
         }
-        let (mut files, mut labels) = (Vec::new(), Vec::new());
-        for (label, (_, found)) in classes.iter_mut().enumerate() {
-            found.images.truncate(limit);
-            labels.extend(std::iter::repeat_n(label, found.images.len()));
-            files.append(&mut found.images);
-        }
-        Ok((files, Some((labels, classes.into_iter().map(|(name, _)| name).collect()))))
+        files.shrink();
+        Ok(files)
     }
 
     /// The images with their file's number, and the files left out.
     #[allow(clippy::type_complexity)]
-    fn read(&self, files: &[PathBuf], preprocess: &Preprocess) -> Result<(Vec<(usize, RgbImage)>, Vec<Skipped>)> {
+    fn read(&self, files: &Files, preprocess: &Preprocess) -> Result<(Vec<(usize, RgbImage)>, Vec<Skipped>)> {
         let visible = files.len() >= CHUNK && std::io::stderr().is_terminal();
         let bar = if visible { ProgressBar::new(files.len() as u64) } else { ProgressBar::hidden() };
         let (mut read, mut skipped) = (Vec::with_capacity(files.len()), Vec::new());
-        for (chunk, paths) in files.chunks(CHUNK).enumerate() {
-            let results: Vec<Result<RgbImage, String>> = paths
-                .par_iter()
-                .map(|path| {
-                    let image = decode::decode(&decode::read(path)?)?;
-                    let image = resize(&image, preprocess.height, preprocess.width, self.fit);
-                    bar.inc(1);
-                    image.map_err(|e| e.to_string())
-                })
+        for start in (0..files.len()).step_by(CHUNK) {
+            let chunk = start..files.len().min(start + CHUNK);
+            let results: Vec<Result<RgbImage, String>> = chunk
+                .clone()
+                .into_par_iter()
+                .map_init(
+                    || (Vec::new(), Shaper::new(preprocess, self.fit)),
+                    |(bytes, shaper), i| {
+                        decode::read(&files.path(i), bytes)?;
+                        let image = shaper.shape(decode::decode(bytes)?);
+                        bar.inc(1);
+                        image.map_err(|e| e.to_string())
+                    },
+                )
                 .collect();
-            for (i, (result, path)) in results.into_iter().zip(paths).enumerate() {
+            for (i, result) in chunk.zip(results) {
                 match (result, self.corrupt) {
-                    (Ok(image), _) => read.push((chunk * CHUNK + i, image)),
-                    (Err(reason), Corrupt::Fatal) => return Err(Error::Image { path: path.clone(), reason }),
-                    (Err(reason), Corrupt::Skip) => skipped.push(Skipped { path: path.clone(), reason }),
+                    (Ok(image), _) => read.push((i, image)),
+                    (Err(reason), Corrupt::Fatal) => return Err(Error::Image { path: files.path(i), reason }),
+                    (Err(reason), Corrupt::Skip) => skipped.push(Skipped { path: files.path(i), reason }),
                 }
             }
         }

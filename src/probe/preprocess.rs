@@ -102,10 +102,35 @@ impl Preprocess {
         [n as i64, self.channels as i64, self.height as i64, self.width as i64]
     }
 
-    /// Per channel, the model's input for each of the 256 pixel values.
-    fn tables(&self) -> Vec<[f32; 256]> {
+    /// How many numbers one input has.
+    pub(super) fn numel(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+/// Turns the pixels of an image into a model's input.
+pub(super) struct Normalizer {
+    plane: usize,
+    /// Per channel, the input for each of the 256 pixel values.
+    tables: Vec<[f32; 256]>,
+}
+
+impl Normalizer {
+    pub fn new(preprocess: &Preprocess) -> Self {
         let table = |(mean, std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
-        self.mean.iter().zip(&self.std).map(table).collect()
+        let tables = preprocess.mean.iter().zip(&preprocess.std).map(table).collect();
+        Self { plane: preprocess.height * preprocess.width, tables }
+    }
+
+    /// Writes an image of the right size to the `[C, H, W]` numbers `out`.
+    pub fn write(&self, image: &RgbImage, out: &mut [f32]) {
+        let pixels = image.as_raw().chunks_exact(3);
+        for (c, (out, table)) in out.chunks_exact_mut(self.plane).zip(&self.tables).enumerate() {
+            for (out, pixel) in out.iter_mut().zip(pixels.clone()) {
+                let value = if self.tables.len() == 1 { luma(pixel) } else { pixel[c] };
+                *out = table[usize::from(value)];
+            }
+        }
     }
 }
 
@@ -129,19 +154,13 @@ pub(super) fn tensor_of<I: AsImage + Sync>(images: &[I], preprocess: &Preprocess
         .iter()
         .enumerate()
         .try_for_each(|(i, image)| check_size(|| format!("image {i}"), image.rgb(), preprocess))?;
-    let plane = preprocess.height * preprocess.width;
-    let tables = preprocess.tables();
-    let mut values = vec![0f32; images.len() * preprocess.channels * plane];
-    values.par_chunks_mut(preprocess.channels * plane).zip(images).for_each(|(values, image)| {
-        let pixels = image.rgb().as_raw().chunks_exact(3);
-        for (c, (out, table)) in values.chunks_exact_mut(plane).zip(&tables).enumerate() {
-            for (out, pixel) in out.iter_mut().zip(pixels.clone()) {
-                let value = if preprocess.channels == 1 { luma(pixel) } else { pixel[c] };
-                *out = table[usize::from(value)];
-            }
-        }
-    });
-    Tensor::try_from(&values)
+    let normalizer = Normalizer::new(preprocess);
+    let mut values = vec![0f32; images.len() * preprocess.numel()];
+    values
+        .par_chunks_mut(preprocess.numel())
+        .zip(images)
+        .for_each(|(values, image)| normalizer.write(image.rgb(), values));
+    Tensor::f_from_slice(&values)
         .and_then(|t| t.f_view(preprocess.shape(images.len()).as_slice()))
         .map_err(Error::torch("making a tensor of images"))
 }

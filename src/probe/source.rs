@@ -45,7 +45,8 @@ pub trait Source {
     /// A hash of what is known without reading the images: how many, their names and labels, the preprocessing.
     fn fingerprint(&self) -> String;
 
-    /// Hands the images of each of `ranges`, in order, to `each`. The next ones may be prepared meanwhile.
+    /// Hands the images of each of `ranges`, in order, to `each`, which is called on this thread. The next ones may be
+    /// prepared meanwhile.
     ///
     /// # Errors
     /// The first error of `each`; what reading the images returns; [`Error::Invalid`] for a range that is not within
@@ -161,6 +162,7 @@ pub(super) fn in_range(range: &Range<usize>, len: usize) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // Lists of ranges, often of one.
 mod tests {
     use super::*;
 

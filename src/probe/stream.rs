@@ -1,117 +1,116 @@
 //! A folder of images that is read while the model runs.
 
+use super::files::Files;
 use super::source::in_range;
-use super::{Batch, Corrupt, Digest, Fit, ImageFolder, Preprocess, Skipped, Source, decode, preprocess, resize};
+use super::{Batch, Corrupt, Digest, Fit, ImageFolder, Preprocess, Source, ahead, decode, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 
-/// Batches that wait for the model; one more is being read.
-const AHEAD: usize = 1;
+/// So many files are asked for their lengths at once.
+const CHUNK: usize = 4096;
 
-/// The images of an [`ImageFolder`], read, decoded and resized on all cores while the model runs. Memory does not depend
-/// on how many there are, but for their names.
+/// The images of an [`ImageFolder`], read, decoded and resized on all cores while the model runs.
 ///
-/// An image's number is its place in the sorted list of files. A file that cannot be read keeps its number.
+/// An image's number is its place in the sorted list of files. A file that cannot be read keeps its number: with
+/// [`Corrupt::Skip`] it is listed in [`Batch::skipped`], with its reason; with [`Corrupt::Fatal`] the first one, in the
+/// order of the numbers, is the error. That goes for files that vanish or are damaged after they were listed, too; one
+/// that becomes another image is read as it then is, and [`Batch::digest`] tells.
+///
+/// **Shapes:** [`Batch::input`] is `[n, C, H, W]`, f32, on the CPU, with `C`, `H`, `W` as in the preprocessing: the
+/// bytes of [`Probe::tensor`](super::Probe::tensor) after [`ImageFolder::load`], whatever the number of threads. `n` is
+/// 0 where no file of a batch could be read.
+///
+/// **Threads:** the batches are used on the thread that called [`batches`](Source::batches). As many threads as rayon
+/// would use there read on meanwhile, up to two batches ahead. They stop soon after `each` has failed or panicked, and
+/// a panic of theirs goes on in the caller.
+///
+/// **Memory:** the names, and three batches, however many images there are: one in use and two ahead.
 ///
 /// ```no_run
 /// use tch_audit::probe::{Corrupt, ImageFolder, Preprocess, Source};
 /// # fn main() -> tch_audit::Result<()> {
 /// let folder = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).corrupt(Corrupt::Skip);
 /// let images = folder.stream()?;
-/// images.batches(&[0..64, 64..128], &mut |batch| {
-///     println!("{:?}, without {}", batch.input.size(), batch.skipped.len());
+/// let ranges: Vec<_> = (0..images.len()).step_by(64).map(|i| i..images.len().min(i + 64)).collect();
+/// images.batches(&ranges, &mut |batch| {
+///     println!("{:?}", batch.input.size());
+///     batch.skipped.iter().for_each(|file| println!("without {}: {}", file.path.display(), file.reason));
 ///     Ok(())
 /// })?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageStream {
-    root: PathBuf,
-    /// Below the root.
-    files: Vec<Box<Path>>,
-    labels: Option<Vec<usize>>,
-    classes: Vec<String>,
+    files: Files,
     preprocess: Preprocess,
     corrupt: Corrupt,
     fit: Fit,
 }
 
-/// What became of a file.
-struct Read {
-    digest: Digest,
-    image: Result<RgbImage, String>,
-}
-
 impl ImageFolder {
-    /// The same images as [`load`](Self::load), to be read as they are needed. Only the list of files is read now.
+    /// The same images as [`load`](Self::load), to be read as they are needed. Only the names of the files are read now.
     ///
-    /// # Errors
-    /// As [`load`](Self::load), but for what the images themselves hold.
+    /// **Errors:** as [`load`](Self::load), but for what the images themselves hold: that none can be read, for one, is
+    /// not known yet.
     pub fn stream(&self) -> Result<ImageStream> {
         let preprocess = self.checked()?;
-        let (files, labels) = self.find()?;
-        let below = |path: &PathBuf| Box::from(path.strip_prefix(&self.root).unwrap_or(path));
-        let (labels, classes) = labels.map_or((None, Vec::new()), |(labels, classes)| (Some(labels), classes));
-        Ok(ImageStream {
-            files: files.iter().map(below).collect(),
-            root: self.root.clone(),
-            labels,
-            classes,
-            preprocess,
-            corrupt: self.corrupt,
-            fit: self.fit,
-        })
+        Ok(ImageStream { files: self.find()?, preprocess, corrupt: self.corrupt, fit: self.fit })
     }
 }
 
 impl ImageStream {
     /// The class names, in the order of the labels; empty without labels.
     pub fn classes(&self) -> &[String] {
-        &self.classes
+        self.files.classes()
     }
 
-    fn path(&self, i: usize) -> PathBuf {
-        self.files.get(i).map_or_else(PathBuf::new, |file| self.root.join(file))
+    /// The file of image `i`.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    pub fn path(&self, i: usize) -> PathBuf {
+        self.files.path(i)
     }
 
-    fn bytes(&self, i: usize) -> (Digest, Result<Vec<u8>, String>) {
-        let bytes = decode::read(&self.path(i));
-        let digest = Digest::of(&self.name(i), bytes.as_deref().unwrap_or_default());
-        (digest, bytes)
+    pub(super) fn root(&self) -> &Path {
+        self.files.root()
     }
 
-    fn read(&self, i: usize) -> Read {
-        let (digest, bytes) = self.bytes(i);
-        Read { digest, image: bytes.and_then(|bytes| self.decode(&bytes)) }
+    pub(super) fn corrupt(&self) -> Corrupt {
+        self.corrupt
+    }
+}
+
+/// Reads the files of a stream one after the other, with buffers that are used again.
+pub(super) struct Reader<'a> {
+    stream: &'a ImageStream,
+    bytes: Vec<u8>,
+    shaper: Shaper,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(stream: &'a ImageStream) -> Self {
+        Self { stream, bytes: Vec::new(), shaper: Shaper::new(&stream.preprocess, stream.fit) }
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<RgbImage, String> {
-        let image = decode::decode(bytes)?;
-        resize(&image, self.preprocess.height, self.preprocess.width, self.fit).map_err(|e| e.to_string())
+    /// Image `i` at the model's size, or why it cannot be read. Panics unless `i < len()`.
+    pub fn read(&mut self, i: usize) -> (Digest, Result<RgbImage, String>) {
+        let (digest, read) = self.bytes(i);
+        let image = read.and_then(|()| {
+            let image = decode::decode(&self.bytes)?;
+            self.shaper.shape(image).map_err(|e| e.to_string())
+        });
+        (digest, image)
     }
 
-    fn batch(&self, range: &Range<usize>) -> Result<Batch> {
-        let read: Vec<Read> = range.clone().into_par_iter().map(|i| self.read(i)).collect();
-        let (mut numbers, mut images) = (Vec::with_capacity(read.len()), Vec::with_capacity(read.len()));
-        let (mut digest, mut skipped) = (Digest::default(), Vec::new());
-        for (i, one) in range.clone().zip(read) {
-            digest = digest.and(one.digest);
-            match one.image {
-                Ok(image) => {
-                    numbers.push(i);
-                    images.push(image);
-                }
-                Err(reason) if self.corrupt == Corrupt::Skip => skipped.push(Skipped { path: self.path(i), reason }),
-                Err(reason) => return Err(Error::Image { path: self.path(i), reason }),
-            }
-        }
-        let input = preprocess::tensor_of(&images, &self.preprocess)?;
-        Ok(Batch { range: range.clone(), numbers, input, digest, skipped })
+    /// The digest of a file that cannot be opened is that of its name.
+    fn bytes(&mut self, i: usize) -> (Digest, Result<(), String>) {
+        let read = decode::read(&self.stream.path(i), &mut self.bytes);
+        (Digest::of(self.stream.files.name(i), &self.bytes), read)
     }
 }
 
@@ -120,66 +119,87 @@ impl Source for ImageStream {
         self.files.len()
     }
 
+    /// The path below the folder, with `/` between the parts.
     fn name(&self, i: usize) -> Cow<'_, str> {
-        let parts: Vec<Cow<'_, str>> = self.files[i].components().map(|c| c.as_os_str().to_string_lossy()).collect();
-        match parts.as_slice() {
-            [one] => one.clone(),
-            _ => Cow::Owned(parts.join("/")),
-        }
+        Cow::Borrowed(self.files.name(i))
     }
 
     fn label(&self, i: usize) -> Option<usize> {
-        self.labels.as_ref().map(|l| l[i])
+        self.files.label(i)
     }
 
     fn preprocess(&self) -> &Preprocess {
         &self.preprocess
     }
 
+    /// Reads one file.
+    ///
+    /// **Errors:** [`Error::Invalid`] unless `i < len()`; [`Error::Image`] if it cannot be read, whatever was said of
+    /// such files.
     fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>> {
-        in_range(&(i..i + 1), self.files.len())?;
-        self.read(i).image.map(Cow::Owned).map_err(|reason| Error::Image { path: self.path(i), reason })
+        in_range(&(i..i.saturating_add(1)), self.len())?;
+        let (_, image) = Reader::new(self).read(i);
+        image.map(Cow::Owned).map_err(|reason| Error::Image { path: self.path(i), reason })
     }
 
-    /// A hash of the names, labels and sizes of the files and of the preprocessing; their content is in
+    /// A hash of the names, classes and lengths of the files, the preprocessing and the fit; their content is in
     /// [`digest`](Source::digest).
     fn fingerprint(&self) -> String {
+        fn number(hash: &mut blake3::Hasher, n: u64) {
+            hash.update(&n.to_le_bytes());
+        }
+        fn text(hash: &mut blake3::Hasher, s: &str) {
+            number(hash, s.len() as u64);
+            hash.update(s.as_bytes());
+        }
         let mut hash = blake3::Hasher::new();
-        let described = format!("{:?} {:?} {:?}", self.preprocess, self.fit, self.classes);
-        hash.update(b"tch-audit stream 1").update(described.as_bytes());
-        let lengths: Vec<u64> = (0..self.files.len())
-            .into_par_iter()
-            .map(|i| self.path(i).metadata().map_or(u64::MAX, |m| m.len()))
-            .collect();
-        for (i, length) in lengths.into_iter().enumerate() {
-            let name = self.name(i);
-            hash.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&length.to_le_bytes());
-            hash.update(&self.label(i).map_or(u64::MAX, |l| l as u64).to_le_bytes());
+        text(&mut hash, "tch-audit stream 1");
+        let p = &self.preprocess;
+        let fit = match self.fit {
+            Fit::Squash => 0,
+            Fit::CenterCrop => 1,
+        };
+        let counts = [p.channels, p.height, p.width, p.mean.len(), p.std.len(), fit, self.classes().len(), self.len()];
+        counts.iter().for_each(|n| number(&mut hash, *n as u64));
+        p.mean.iter().chain(&p.std).for_each(|v| number(&mut hash, u64::from(v.to_bits())));
+        self.classes().iter().for_each(|class| text(&mut hash, class));
+        for start in (0..self.len()).step_by(CHUNK) {
+            let chunk = start..self.len().min(start + CHUNK);
+            let length = |i| self.path(i).metadata().map_or(u64::MAX, |m| m.len());
+            let lengths: Vec<u64> = chunk.clone().into_par_iter().map(length).collect();
+            for (i, length) in chunk.zip(lengths) {
+                text(&mut hash, self.files.name(i));
+                number(&mut hash, self.label(i).map_or(u64::MAX, |l| l as u64));
+                number(&mut hash, length);
+            }
         }
         hash.finalize().to_hex().to_string()
     }
 
+    /// **Errors:** [`Error::Image`] naming the first unreadable file, if those are fatal, after the batches before it;
+    /// [`Error::Invalid`] for a range that is not within the images, before anything is read; the first error of
+    /// `each`.
     fn batches(&self, ranges: &[Range<usize>], each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
-        ranges.iter().try_for_each(|r| in_range(r, self.files.len()))?;
-        std::thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(AHEAD);
-            scope.spawn(move || {
-                for range in ranges {
-                    let batch = self.batch(range);
-                    let last = batch.is_err();
-                    // Nobody listens any more once `each` has failed.
-                    if sender.send(batch).is_err() || last {
-                        break;
-                    }
-                }
-            });
-            receiver.into_iter().try_for_each(|batch| each(batch?))
-        })
+        ranges.iter().try_for_each(|r| in_range(r, self.len()))?;
+        ahead::batches(self, ranges, each)
     }
 
+    /// Reads the files, but decodes none: one that can be read and not decoded is no error here.
+    ///
+    /// **Errors:** [`Error::Image`] naming the first file that cannot be read, if those are fatal; [`Error::Invalid`]
+    /// for a range that is not within the images.
     fn digest(&self, ranges: &[Range<usize>]) -> Result<Digest> {
-        ranges.iter().try_for_each(|r| in_range(r, self.files.len()))?;
-        let digests = ranges.par_iter().flat_map(|r| r.clone().into_par_iter()).map(|i| self.bytes(i).0);
-        Ok(digests.reduce(Digest::default, Digest::and))
+        ranges.iter().try_for_each(|r| in_range(r, self.len()))?;
+        let digest = |reader: &mut Reader<'_>, i: usize| match reader.bytes(i) {
+            (_, Err(reason)) if self.corrupt == Corrupt::Fatal => Err((i, reason)),
+            (digest, _) => Ok(digest),
+        };
+        ranges
+            .par_iter()
+            .flat_map(|r| r.clone().into_par_iter())
+            .map_init(|| Reader::new(self), digest)
+            // The left one comes first.
+            .reduce(|| Ok(Digest::default()), |a, b| Ok(a?.and(b?)))
+            .map_err(|(i, reason)| Error::Image { path: self.path(i), reason })
     }
 }

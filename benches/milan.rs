@@ -40,7 +40,9 @@ fn main() -> Result<()> {
     }
     let (second, rate) = (median(&mut seconds), median(&mut rates));
     let rows = (search.beam * (search.length - 1) + 1) as f64;
-    let decoder_step = 2.0 * (HIDDEN * attention + HIDDEN * features + features * 4 * HIDDEN + HIDDEN * 4 * HIDDEN + HIDDEN * TOKENS) as f64;
+    let decoder_step = 2.0
+        * (HIDDEN * attention + HIDDEN * features + features * 4 * HIDDEN + HIDDEN * 4 * HIDDEN + HIDDEN * TOKENS)
+            as f64;
     let lm_step = 2.0 * (HIDDEN * 4 * HIDDEN + 2 * HIDDEN * 4 * HIDDEN + HIDDEN * TOKENS) as f64;
     let operations = rows * (decoder_step + lm_step);
     let floor = operations / rate;

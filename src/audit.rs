@@ -1,6 +1,6 @@
 //! One audit of one model as it is now: trace, exemplars, descriptions, policies. Changes nothing.
 
-use crate::describe::{DescribedUnit, Describer, concepts};
+use crate::describe::{DescribedUnit, Describer, Description, Words, concepts};
 use crate::exemplars::{self, Exemplars};
 use crate::graph::{Graph, Site};
 use crate::policy::{self, Date, Outcome, Policies};
@@ -18,6 +18,8 @@ pub struct Settings {
     pub exemplars: exemplars::Options,
     /// How concepts are measured.
     pub concepts: concepts::Options,
+    /// Whose words describe the units.
+    pub words: Words,
     /// The concepts that are painted.
     pub bank: Vec<Concept>,
     /// The day that decides which waivers have expired.
@@ -31,6 +33,7 @@ impl Default for Settings {
             sites: vec!["auto".to_string()],
             exemplars: exemplars::Options::default(),
             concepts: concepts::Options::default(),
+            words: Words::default(),
             bank: paint::bank(),
             today: Date::today(),
         }
@@ -63,11 +66,13 @@ impl Audit {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an empty probe set, [`Error::Unknown`] for a site that does not exist, and what the model's
-    /// forward pass returns.
+    /// forward pass and the describer return.
     pub fn run(model: &Model<'_>, probe: &Probe, settings: &Settings, policies: &Policies) -> Result<Audit> {
         if probe.is_empty() {
             return Err(Error::invalid("probe set", "no image", "at least one image"));
         }
+        // What is cheap to get wrong comes first.
+        settings.words.check()?;
         let mut seconds = Vec::new();
         let mut clock = Instant::now();
         let mut lap = |stage| {
@@ -81,8 +86,17 @@ impl Audit {
         lap("exemplars");
         let describer =
             concepts::Concepts::new(model, &graph, &sites, probe, settings.bank.clone(), settings.concepts.clone())?;
-        let fingerprint = describer.fingerprint();
-        let descriptions = describer.describe(&exemplars.units)?;
+        let mut fingerprint = describer.fingerprint();
+        let mut descriptions = describer.describe(&exemplars.units)?;
+        let mut sayings = describer.sayings();
+        if let Some(words) = settings.words.describer(probe)? {
+            // Their words, our evidence.
+            let said = words.describe(&exemplars.units)?;
+            let both = said.into_iter().zip(descriptions);
+            descriptions = both.map(|(said, own)| Description { evidence: own.evidence, ..said }).collect();
+            fingerprint = format!("{}; evidence: {fingerprint}", words.fingerprint());
+            sayings = None;
+        }
         let units: Vec<DescribedUnit> = exemplars
             .units
             .iter()
@@ -90,7 +104,6 @@ impl Audit {
             .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
             .collect();
         lap("describe");
-        let sayings = describer.sayings();
         let mut outcome = policy::check(policies, &units, settings.today);
         if let Some(sayings) = &sayings {
             outcome.hold_to(sayings, policies);

@@ -1,10 +1,13 @@
 //! What a unit responds to, in words, with the evidence.
 
+pub mod command;
 pub mod concepts;
 pub mod milan;
 mod table;
+mod words;
 
 pub use table::read_table;
+pub use words::Words;
 
 use crate::exemplars::UnitExemplars;
 use crate::{Result, UnitId};
@@ -50,7 +53,8 @@ pub struct Description {
     pub text: String,
     /// Whether the words can be relied on.
     pub status: Status,
-    /// `log_likelihood - log_prior`, in nats: how much better than chance the words fit. 0 when abstained or dead.
+    /// `log_likelihood - log_prior`, in nats: how much better than chance the words fit; MILAN's is `log_likelihood - λ
+    /// log_prior`, with λ 0.2 as a rule. 0 when abstained or dead.
     pub score: f64,
     /// `log p(d|E)`: of the words given the unit's evidence, in nats.
     pub log_likelihood: f64,

@@ -166,6 +166,22 @@ impl Exemplars {
         Ok(exemplars)
     }
 
+    /// Whether `source` has the images of these exemplars, under the same numbers and names.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the first that it has not.
+    pub fn belong_to(&self, source: &dyn Source) -> Result<()> {
+        for (&number, image) in &self.names {
+            let name = (number < source.len()).then(|| source.name(number));
+            if name.as_deref() != Some(image.name.as_str()) {
+                let received =
+                    name.map_or_else(|| format!("{} images", source.len()), |n| format!("`{n}` as image {number}"));
+                return Err(Error::invalid("probe set of the exemplars", received, format!("`{}`", image.name)));
+            }
+        }
+        Ok(())
+    }
+
     /// The units of one site.
     pub fn of_site<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a UnitExemplars> {
         self.units.iter().filter(move |u| u.id.site == site)

@@ -91,7 +91,7 @@ impl Region {
         let rows: Vec<usize> = (0..self.height).filter(|y| inside(*y).next().is_some()).collect();
         let (top, bottom) = (*rows.first()?, *rows.last()?);
         let left = rows.iter().filter_map(|y| inside(*y).next()).min()?;
-        let right = rows.iter().filter_map(|y| inside(*y).last()).max()?;
+        let right = rows.iter().filter_map(|y| inside(*y).next_back()).max()?;
         Some((top..bottom + 1, left..right + 1))
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Auditor, missing};
 use crate::audit::Settings;
+use crate::describe::Words;
 use crate::evaluate::{self, Evaluation};
 use crate::policy::Policies;
 use crate::probe::Probe;
@@ -91,6 +92,12 @@ impl<'v> AuditorBuilder<'v> {
     /// All settings of the audit at once.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Whose words describe the units; those of the painted concepts unless said otherwise.
+    pub fn describe(mut self, words: Words) -> Self {
+        self.settings.words = words;
         self
     }
 

@@ -100,7 +100,7 @@ impl<'a> Milan<'a> {
     /// # Errors
     /// [`Error::Unknown`], [`Error::Shape`] and [`Error::Invalid`] for weights that are missing or do not fit together.
     pub fn new(checkpoint: &Checkpoint, source: &'a dyn Source, options: Options) -> Result<Self> {
-        let encoder = Encoder::new(&checkpoint.tensors, "encoder.encoder.model.")?;
+        let encoder = Encoder::new(&checkpoint.tensors, checkpoint::ENCODER)?;
         Self::with_encoder(checkpoint, encoder, source, options)
     }
 

@@ -30,14 +30,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Error::Invalid`] when `source` is not that probe set, or a site's name cannot be a folder's; [`Error::Io`].
 pub fn export_npy(exemplars: &Exemplars, source: &dyn Source, folder: &Path) -> Result<()> {
-    for (&number, image) in &exemplars.names {
-        let name = (number < source.len()).then(|| source.name(number));
-        if name.as_deref() != Some(image.name.as_str()) {
-            let received =
-                name.map_or_else(|| format!("{} images", source.len()), |n| format!("`{n}` as image {number}"));
-            return Err(Error::invalid("probe set of the exemplars", received, format!("`{}`", image.name)));
-        }
-    }
+    exemplars.belong_to(source)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let mut pictures = Pictures { source, compat: exemplars.options.compat, known: HashMap::new() };
     for units in exemplars.units.chunk_by(|a, b| a.id.site == b.id.site) {

@@ -3,6 +3,7 @@
 mod subject;
 
 use crate::Common;
+use crate::describing::Describing;
 use crate::input::Input;
 use crate::output::{self, Target};
 use anyhow::{bail, ensure};
@@ -36,6 +37,7 @@ Exit codes:
 Examples:
   tch-audit check model.pt --probe photos/ --input 3x32x32 --out report/
   tch-audit check model.pt --probe photos/ --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sites 'layer4*'
+  tch-audit check model.pt --probe photos/ --checkpoint milan-base.pth
   tch-audit check --descriptions milan.csv --policies policies/ --format sarif=audit.sarif
   tch-audit check report/report.json -W faces --baseline known.json --write-baseline
   tch-audit check --config audit.toml --format github"
@@ -93,6 +95,8 @@ pub struct Arguments {
 
     #[command(flatten)]
     audit: AuditArguments,
+    #[command(flatten)]
+    describing: Describing,
 }
 
 /// How a model is audited.
@@ -128,7 +132,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     }
     let subject = Subject::of(arguments)?;
     // What is cheap to get wrong comes first.
-    let settings = arguments.settings();
+    let settings = arguments.settings()?;
     let policies = arguments.policies(&settings)?;
     let out = match (&arguments.out, &subject) {
         (Some(out), _) => Some(out.as_path()),
@@ -213,14 +217,15 @@ impl Arguments {
         one.chain(&self.policies).map(PathBuf::as_path).collect()
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> anyhow::Result<Settings> {
         let audit = &self.audit;
         let mut settings = Settings { sites: audit.sites.clone(), ..Settings::default() };
         settings.exemplars.k = audit.k;
         settings.exemplars.batch_size = audit.batch_size;
         settings.concepts.seed = audit.seed;
         settings.today = self.today.unwrap_or(settings.today);
-        settings
+        settings.words = self.describing.words()?;
+        Ok(settings)
     }
 
     fn policies(&self, settings: &Settings) -> anyhow::Result<Policies> {

@@ -3,6 +3,8 @@
 mod export;
 mod run;
 
+pub use run::positive;
+
 use crate::Common;
 use crate::input::Input;
 use clap::{Args, Subcommand, ValueHint};

@@ -2,11 +2,14 @@
 
 mod check;
 mod config;
+mod describe;
+mod describing;
 mod edit;
 mod exemplars;
 mod explain;
 mod generate;
 mod input;
+mod milan;
 mod output;
 mod policies;
 mod sites;
@@ -67,6 +70,8 @@ enum Command {
     Sites(sites::Arguments),
     Edit(Box<edit::Arguments>),
     Exemplars(Box<exemplars::Arguments>),
+    Describe(Box<describe::Arguments>),
+    Milan(milan::Arguments),
     Policies(policies::Arguments),
     Explain(explain::Arguments),
     Completions(generate::Completions),
@@ -130,6 +135,8 @@ fn run(given: Vec<OsString>, matches: ArgMatches) -> anyhow::Result<u8> {
         Command::Sites(sites) => sites::run(sites),
         Command::Edit(edit) => edit::run(edit, &common),
         Command::Exemplars(exemplars) => exemplars::run(exemplars, &common),
+        Command::Describe(describe) => describe::run(describe, &common),
+        Command::Milan(milan) => milan::run(milan, &common),
         Command::Policies(policies) => policies::run(policies, &common),
         Command::Explain(explain) => explain::run(explain),
         Command::Completions(completions) => generate::completions(completions, &mut Arguments::command()),

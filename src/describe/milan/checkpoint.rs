@@ -2,6 +2,7 @@
 
 use super::indexer::{Flags, Indexer};
 use super::pickle::{Id, Pickle, Storage, Value};
+use super::{Decoder, Encoder, LanguageModel};
 use crate::arrays::{Arrays, File};
 use crate::{Error, Result};
 use half::{bf16, f16};
@@ -13,6 +14,8 @@ use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
+/// In front of the names of the encoder's weights.
+pub(super) const ENCODER: &str = "encoder.encoder.model.";
 /// The pickle of a checkpoint may be so large, in bytes: it holds spaCy's vocabulary twice.
 const MAX_PICKLE: u64 = 1 << 29;
 /// All numbers of a checkpoint together, in bytes.
@@ -107,6 +110,24 @@ impl Checkpoint {
     /// How many numbers the weights have.
     pub fn parameters(&self) -> u64 {
         self.tensors.values().map(|t| t.numel() as u64).sum()
+    }
+
+    /// Whether encoder, decoder and language model are there and fit together: how many features the encoder has.
+    ///
+    /// # Errors
+    /// As [`Milan::new`](super::Milan::new).
+    pub fn check(&self) -> Result<i64> {
+        let encoder = Encoder::new(&self.tensors, ENCODER)?;
+        let decoder = Decoder::new(&self.tensors, self.indexer.size())?;
+        if encoder.features() != decoder.sizes().features {
+            let received = format!("an encoder of {} features", encoder.features());
+            let allowed = format!("{}, as the decoder has", decoder.sizes().features);
+            return Err(Error::invalid("checkpoint", received, allowed));
+        }
+        if self.settings.language_model {
+            LanguageModel::new(&self.tensors, "lm.", self.indexer.size())?;
+        }
+        Ok(encoder.features())
     }
 
     /// A hash of settings and weights.

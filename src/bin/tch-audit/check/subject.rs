@@ -137,6 +137,7 @@ fn model(
     let mut words = arguments.command(vec![quoted(&path.to_string_lossy())]);
     words.extend(["--probe".to_string(), quoted(&probe.to_string_lossy())]);
     words.extend(arguments.audit.command());
+    words.extend(arguments.describing.flags(quoted));
     let command = Command { words: words.join(" "), by_site: true };
     Ok(Judged { report, outcome: audit.outcome, shown: Some((audit.exemplars, images)), command })
 }

@@ -1,0 +1,107 @@
+//! `tch-audit describe`: words for exemplars that are there.
+
+use crate::describing::Describing;
+use crate::{Common, output};
+use anyhow::{Context, ensure};
+use clap::{Args, ValueHint};
+use std::path::PathBuf;
+use tch_audit::describe::{DescribedUnit, Status};
+use tch_audit::exemplars::{Exemplars, import_npy};
+use tch_audit::exit;
+use tch_audit::probe::{Corrupt, ImageFolder, Source};
+use tch_audit::report::{Report, csv};
+
+/// Put exemplars into words that were saved earlier, by tch-audit or by MILAN's own Python.
+///
+/// The result is a table of comma-separated values, which `tch-audit check --descriptions` judges.
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  tch-audit describe --exemplars exemplars/ --probe photos/ --checkpoint milan-base.pth --out descriptions.csv
+  tch-audit describe --milan results/exemplars/resnet18/imagenet/ --checkpoint milan-base.pth
+  tch-audit describe --exemplars exemplars/ --probe photos/ --command 'python ask.py'"
+)]
+pub struct Arguments {
+    /// The folder of a finished `tch-audit exemplars`.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, required_unless_present = "milan", requires = "probe")]
+    exemplars: Option<PathBuf>,
+    /// The images that the exemplars were computed from.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    probe: Option<PathBuf>,
+    /// Use only the first N images of each class, as the run did.
+    #[arg(long, value_name = "N", value_parser = crate::exemplars::positive)]
+    limit_per_class: Option<usize>,
+    /// Exemplars in MILAN's own layout: a folder per site with images.npy and masks.npy.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["exemplars", "probe"])]
+    milan: Option<PathBuf>,
+    /// Only these sites, separated by commas.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    sites: Vec<String>,
+    /// Where the table goes [default: standard output].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    describing: Describing,
+}
+
+pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
+    if common.quiet {
+        tch_audit::progress::hide();
+    }
+    let words = arguments.describing.words()?;
+    ensure!(
+        words.name() != "concepts",
+        "describe: concepts are painted, for which the model is needed: received neither --checkpoint nor --command, allowed one of them (or `tch-audit check MODEL`)"
+    );
+    let (mut exemplars, source): (Exemplars, Box<dyn Source>) = match (&arguments.milan, &arguments.exemplars) {
+        (Some(folder), _) => {
+            let (exemplars, probe) = import_npy(folder)?;
+            (exemplars, Box::new(probe))
+        }
+        (None, Some(folder)) => {
+            let exemplars = Exemplars::load(folder)?;
+            let probe = arguments.probe.as_deref().context("--exemplars needs --probe")?;
+            let mut images = ImageFolder::open(probe).preprocess(exemplars.preprocess.clone()).corrupt(Corrupt::Skip);
+            if let Some(n) = arguments.limit_per_class {
+                images = images.limit_per_class(n);
+            }
+            let images = images.stream()?;
+            exemplars.belong_to(&images)?;
+            (exemplars, Box::new(images))
+        }
+        (None, None) => anyhow::bail!("describe: received neither --exemplars nor --milan, allowed one of them"),
+    };
+    if !arguments.sites.is_empty() {
+        let known: Vec<String> = exemplars.units.iter().map(|u| u.id.site.clone()).collect();
+        for site in &arguments.sites {
+            ensure!(known.contains(site), "--sites: there are no exemplars of `{site}`");
+        }
+        exemplars.units.retain(|u| arguments.sites.contains(&u.id.site));
+    }
+    let describer = words.describer(source.as_ref())?.context("no describer")?;
+    let descriptions = describer.describe(&exemplars.units)?;
+    let units: Vec<DescribedUnit> = exemplars
+        .units
+        .iter()
+        .zip(descriptions)
+        .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
+        .collect();
+    let report = Report::of_descriptions(&units, "").finish();
+    match &arguments.out {
+        Some(file) => output::write_file(file, |out| csv::write(&report, out))?,
+        None => output::print(|out| csv::write(&report, out))?,
+    }
+    if !common.quiet {
+        let count = |status| units.iter().filter(|u| u.description.status == status).count();
+        output::note(&format!(
+            "described {} of {} units, {} dead, {} abstained",
+            count(Status::Described),
+            units.len(),
+            count(Status::Dead),
+            count(Status::Abstained)
+        ));
+    }
+    Ok(exit::CLEAN)
+}

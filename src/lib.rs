@@ -37,8 +37,8 @@
 //! | [`hook`] | every operator of a forward pass, as it ends: [`hook::observe`] |
 //! | [`graph`] | one traced pass, and the sites in it: [`graph::Graph`], [`graph::Site`] |
 //! | [`probe`] | images to show: [`probe::Probe`], [`probe::ImageFolder`], [`probe::drawn`], [`probe::paint`] |
-//! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`] |
-//! | [`describe`] | words and evidence: [`describe::Describer`], [`describe::Description`], [`describe::concepts`] |
+//! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`], [`exemplars::Run`] |
+//! | [`describe`] | words and evidence: [`describe::Describer`], [`describe::Description`], [`describe::concepts`], [`describe::milan`], [`describe::command`] |
 //! | [`policy`] | what must not be learned: [`policy::Policies`], [`policy::check`], [`policy::Baseline`] |
 //! | [`edit`] | mask and zero, exactly or not at all: [`edit::Plan`] |
 //! | [`evaluate`] | accuracy before and after: [`evaluate::Evaluation`], [`evaluate::stats`] |

@@ -184,7 +184,7 @@ fn a_program_is_asked_and_its_answers_are_the_descriptions() {
         }
     }
     // The pictures are there.
-    let looks = r#"while read -r line; do for f in $(printf '%s' "$line" | tr '"' '\n' | grep '\.png$' | grep /); do test -s "$f" || exit 9; done; printf '%s\n' "$line" | sed 's/^{"unit":"\([^"]*\)".*/{"unit":"\1","description":"looked"}/'; done"#;
+    let looks = r#"while read -r line; do for f in $(printf '%s' "$line" | tr '"' '\n' | grep '^/.*\.png$'); do test -s "$f" || exit 9; done; printf '%s\n' "$line" | sed 's/^{"unit":"\([^"]*\)".*/{"unit":"\1","description":"looked"}/'; done"#;
     let ran = describe(&["--command", looks], &table);
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

@@ -250,7 +250,7 @@ fn several_passes_give_the_bytes_of_one() {
     let graph = Graph::trace(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
     let sites = graph.select(&SITES).unwrap();
     let one = estimate(&sites, &bench.probe, &everything()).unwrap();
-    assert_eq!(one.passes, [0..3]);
+    assert_eq!((one.passes.len(), one.passes[0].clone()), (1, 0..3));
     let options = Options { budget: Some(one.state / 2), ..everything() };
     let plan = estimate(&sites, &bench.probe, &options).unwrap();
     assert!(plan.passes.len() > 1 && plan.state <= one.state / 2, "{plan}");

@@ -6,7 +6,10 @@ mod common;
 use common::golden;
 use image::RgbImage;
 use serde_json::Value;
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use tch_audit::describe::milan::{
@@ -15,7 +18,7 @@ use tch_audit::describe::milan::{
 };
 use tch_audit::describe::{Describer, Status};
 use tch_audit::exemplars::{Compat, Exemplar, Sketch, UnitExemplars};
-use tch_audit::probe::{Preprocess, Probe};
+use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
 use tch_audit::{Region, UnitId};
 
 fn folders(file: &str) -> Vec<PathBuf> {
@@ -93,7 +96,9 @@ fn tokens_numbers_and_sentences_are_the_references() {
             if let Some(want) = t["reconstruct_from_ids_no_unk"].as_str() {
                 assert_eq!(indexer.reconstruct(&no_unk), want);
             }
-            assert_eq!(sentence(&texts(&t["tokens"])), t["reconstruct_from_tokens"].as_str().unwrap());
+            if let Some(want) = t["reconstruct_from_tokens"].as_str() {
+                assert_eq!(sentence(&texts(&t["tokens"])), want);
+            }
             assert_eq!(indexer.unindex(&default, true), texts(&t["unindex"]));
             assert_eq!(indexer.unindex(&default, false), texts(&t["unindex_no_specials"]));
         }
@@ -512,6 +517,53 @@ fn encoding_each_image_once_equals_encoding_each_exemplar() {
         let alone = milan.features(&[unit]).unwrap();
         close(&together.narrow(0, i as i64, 1), &alone, 1e-5, "features");
     }
+}
+
+/// A probe set that counts how many images it was asked for.
+struct Counting<'a> {
+    inner: &'a Probe,
+    asked: Cell<usize>,
+}
+
+impl Source for Counting<'_> {
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+    fn name(&self, i: usize) -> Cow<'_, str> {
+        Source::name(self.inner, i)
+    }
+    fn label(&self, _: usize) -> Option<usize> {
+        None
+    }
+    fn preprocess(&self) -> &Preprocess {
+        self.inner.preprocess()
+    }
+    fn image(&self, i: usize) -> tch_audit::Result<Cow<'_, RgbImage>> {
+        self.asked.set(self.asked.get() + 1);
+        Source::image(self.inner, i)
+    }
+    fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+    fn batches(&self, _: &[Range<usize>], _: &mut dyn FnMut(Batch) -> tch_audit::Result<()>) -> tch_audit::Result<()> {
+        unreachable!("the encoder asks for images one by one")
+    }
+    fn digest(&self, ranges: &[Range<usize>]) -> tch_audit::Result<Digest> {
+        self.inner.digest(ranges)
+    }
+}
+
+#[test]
+fn a_thousand_units_cost_as_many_encoder_passes_as_there_are_images() {
+    let tiny = Tiny::read(Path::new("tests/golden/milan"));
+    let mut rng = fastrand::Rng::with_seed(4);
+    let mut units: Vec<UnitExemplars> = (0..1000).map(|i| tiny.units[i % 3].clone()).collect();
+    units.iter_mut().flat_map(|u| &mut u.top).for_each(|e| e.image = rng.usize(0..tiny.probe.len()));
+    let counting = Counting { inner: &tiny.probe, asked: Cell::new(0) };
+    let milan = Milan::new(&tiny.checkpoint, &counting, Options::default()).unwrap();
+    let features = milan.features(&units.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(features.size(), [1000, 3, 40]);
+    assert_eq!(counting.asked.get(), tiny.probe.len());
 }
 
 #[test]

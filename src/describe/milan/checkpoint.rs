@@ -144,8 +144,8 @@ impl Checkpoint {
         Ok(hash.finalize().to_hex().to_string())
     }
 
-    fn new(settings: Settings, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
-        let indexer = Indexer::new(settings.words.clone(), settings.flags.clone())?;
+    fn new(path: &Path, settings: Settings, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let indexer = Indexer::new(settings.words.clone(), settings.flags.clone()).map_err(|e| wrong(path, e))?;
         Ok(Self { settings, indexer, tensors })
     }
 }
@@ -178,7 +178,7 @@ fn converted(path: &Path) -> Result<Checkpoint> {
             Tensor::from_slice(&values).f_view(shape.as_slice()).map_err(Error::torch(format!("reading `{name}`")))?;
         tensors.insert(name, tensor);
     }
-    Checkpoint::new(settings, tensors)
+    Checkpoint::new(path, settings, tensors)
 }
 
 fn open(path: &Path, file: std::fs::File) -> Result<zip::ZipArchive<std::fs::File>> {
@@ -209,7 +209,7 @@ impl Official<'_> {
         drop(bytes);
         let settings = self.settings(&pickle)?;
         let tensors = self.tensors(&pickle)?;
-        Checkpoint::new(settings, tensors)
+        Checkpoint::new(self.path, settings, tensors)
     }
 
     /// The bytes of an entry. Entries are stored, not compressed, so that none is larger than the file.

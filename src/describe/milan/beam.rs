@@ -44,21 +44,30 @@ fn begin(speaker: &Speaker<'_>, encoded: &Encoded, search: &Search) -> States {
     States { decoder: speaker.decoder.begin(encoded), lm: lm.map(|lm| lm.begin(encoded.features.size()[0])) }
 }
 
-/// One step: what counts, and the log-likelihoods, both `[rows, tokens]`.
-fn step(
-    speaker: &Speaker<'_>,
-    encoded: &Encoded,
-    search: &Search,
-    tokens: &Tensor,
-    states: &States,
-) -> (Tensor, Tensor, States) {
+/// What one step gives, `[rows, tokens]`.
+struct Step {
+    /// What captions are chosen by.
+    counts: Tensor,
+    /// The log-likelihoods, where they are something else.
+    likelihood: Option<Tensor>,
+    states: States,
+}
+
+impl Step {
+    fn likelihood(&self) -> &Tensor {
+        self.likelihood.as_ref().unwrap_or(&self.counts)
+    }
+}
+
+fn step(speaker: &Speaker<'_>, encoded: &Encoded, search: &Search, tokens: &Tensor, states: &States) -> Step {
     let (likelihood, decoder, _) = speaker.decoder.step(encoded, tokens, &states.decoder);
     match (speaker.lm, &states.lm) {
         (Some(lm), Some(before)) => {
             let (prior, after) = lm.step(tokens, before);
-            (&likelihood - prior * search.temperature, likelihood, States { decoder, lm: Some(after) })
+            let counts = &likelihood - prior * search.temperature;
+            Step { counts, likelihood: Some(likelihood), states: States { decoder, lm: Some(after) } }
         }
-        _ => (likelihood.shallow_clone(), likelihood, States { decoder, lm: None }),
+        _ => Step { counts: likelihood, likelihood: None, states: States { decoder, lm: None } },
     }
 }
 
@@ -78,14 +87,16 @@ fn alone(speaker: &Speaker<'_>, encoded: &Encoded, search: &Search, seed: Option
         if !official && rows.iter().all(ended) {
             break;
         }
-        let (counts, likelihood, next) = step(speaker, encoded, search, &tokens, &states);
-        states = next;
-        let wanted =
-            if draws.is_empty() { counts.shallow_clone() } else { &counts + gumbel(&mut draws, counts.size()[1]) };
+        let next = step(speaker, encoded, search, &tokens, &states);
+        let wanted = match draws.is_empty() {
+            true => next.counts.shallow_clone(),
+            false => &next.counts + gumbel(&mut draws, next.counts.size()[1]),
+        };
         tokens = wanted.argmax(-1, false);
         let picked = |of: &Tensor| Vec::<f32>::try_from(&of.gather(1, &tokens.unsqueeze(1), false).squeeze_dim(1));
         let read = Error::torch("reading a step of the search");
-        let (scores, likelihoods) = picked(&counts).and_then(|a| Ok((a, picked(&likelihood)?))).map_err(read)?;
+        let (scores, likelihoods) =
+            picked(&next.counts).and_then(|a| Ok((a, picked(next.likelihood())?))).map_err(read)?;
         let chosen: Vec<i64> = Vec::try_from(&tokens).map_err(Error::torch("reading tokens"))?;
         for (i, row) in rows.iter_mut().enumerate() {
             if official || !ended(row) {
@@ -96,6 +107,7 @@ fn alone(speaker: &Speaker<'_>, encoded: &Encoded, search: &Search, seed: Option
             }
             row.tokens.push(chosen[i]);
         }
+        states = next.states;
     }
     Ok(rows.into_iter().map(|row| vec![row]).collect())
 }
@@ -127,13 +139,13 @@ fn beams(speaker: &Speaker<'_>, encoded: &Encoded, search: &Search) -> Result<Ve
     let (units, beam) = (encoded.features.size()[0], search.beam as i64);
     let (vocabulary, stop) = (speaker.decoder.sizes().tokens, speaker.indexer.stop());
     let start = Tensor::full([units], speaker.indexer.start(), (Kind::Int64, Device::Cpu));
-    let (counts, likelihood, states) = step(speaker, encoded, search, &start, &begin(speaker, encoded, search));
+    let first = step(speaker, encoded, search, &start, &begin(speaker, encoded, search));
     // The first tokens all differ.
-    let (mut scores, first) = counts.topk(beam, -1, true, true);
-    let mut likelihoods = likelihood.gather(1, &first, false);
-    let mut tokens = first.unsqueeze(2);
+    let (mut scores, at) = first.counts.topk(beam, -1, true, true);
+    let mut likelihoods = first.likelihood.map(|l| l.gather(1, &at, false));
+    let mut tokens = at.unsqueeze(2);
     let of_unit = Tensor::arange(units, (Kind::Int64, Device::Cpu)).unsqueeze(1);
-    let mut states = states.select(&of_unit.expand([units, beam], false).flatten(0, -1));
+    let mut states = first.states.select(&of_unit.expand([units, beam], false).flatten(0, -1));
     // An ended caption can only go on with another stop, which costs nothing.
     let ended_row = Tensor::full([vocabulary], f64::NEG_INFINITY, (Kind::Float, Device::Cpu));
     let _ = ended_row.get(stop).fill_(0.0);
@@ -141,24 +153,32 @@ fn beams(speaker: &Speaker<'_>, encoded: &Encoded, search: &Search) -> Result<Ve
     for _ in 1..search.length {
         let last = tokens.select(2, -1);
         let ended = last.eq(stop);
-        if bool::try_from(ended.all()).unwrap_or(false) {
+        let is = |t: Tensor| bool::try_from(t).unwrap_or(false);
+        if is(ended.all()) {
             break;
         }
-        let (counts, likelihood, next) = step(speaker, encoded, search, &last.flatten(0, -1), &states);
-        let ended = ended.unsqueeze(2);
-        let grid = [units, beam, vocabulary];
-        let counts = counts.view(grid).where_self(&ended.logical_not(), &ended_row);
-        let likelihood = likelihood.view(grid).where_self(&ended.logical_not(), &still);
-        let (best, at) = (counts + scores.unsqueeze(2)).flatten(1, -1).topk(beam, -1, true, true);
+        let Step { counts, likelihood, states: next } = step(speaker, encoded, search, &last.flatten(0, -1), &states);
+        let some_ended = is(ended.any());
+        let running = ended.logical_not().unsqueeze(2);
+        let grid = |values: Tensor, else_: &Tensor| {
+            let values = values.view([units, beam, vocabulary]);
+            if some_ended { values.where_self(&running, else_) } else { values }
+        };
+        let mut counts = grid(counts, &ended_row);
+        let (best, at) = counts.g_add_(&scores.unsqueeze(2)).flatten(1, -1).topk(beam, -1, true, true);
         let back = at.divide_scalar_mode(vocabulary, "floor");
         let token = at.remainder(vocabulary);
-        likelihoods = likelihoods.gather(1, &back, false) + likelihood.flatten(1, -1).gather(1, &at, false);
+        likelihoods = likelihoods.zip(likelihood).map(|(sums, likelihood)| {
+            let here = grid(likelihood, &still).flatten(1, -1).gather(1, &at, false);
+            sums.gather(1, &back, false) + here
+        });
         scores = best;
         let length = tokens.size()[2];
         let history = tokens.gather(1, &back.unsqueeze(2).expand([units, beam, length], false), false);
         tokens = Tensor::cat(&[history, token.unsqueeze(2)], 2);
         states = next.select(&(back + &of_unit * beam).flatten(0, -1));
     }
+    let likelihoods = likelihoods.unwrap_or_else(|| scores.shallow_clone());
     let during = || Error::torch("reading the beams");
     let length = tokens.size()[2] as usize;
     let tokens: Vec<i64> = Vec::try_from(&tokens.flatten(0, -1)).map_err(during())?;

@@ -21,7 +21,7 @@ pub struct LanguageModel {
 }
 
 /// Rows of one step: always as many, so that a caption's number does not depend on what else is scored.
-const ROWS: usize = 64;
+const ROWS: usize = 50;
 
 /// The state after some tokens: per layer `[rows, hidden]`.
 #[derive(Debug)]

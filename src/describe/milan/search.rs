@@ -140,8 +140,8 @@ impl Speaker<'_> {
     /// its batch.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a search that makes no sense; [`Error::Shape`] for other features;
-    /// [`Error::NonFinite`]-like [`Error::Invalid`] for features that are not finite.
+    /// [`Error::Invalid`] for a search that makes no sense and for features that are not finite; [`Error::Shape`] for
+    /// others.
     pub fn captions(&self, features: &Tensor, search: &Search) -> Result<Vec<Captions>> {
         search.validate(self)?;
         let units = features.size().first().copied().unwrap_or(0);
@@ -151,55 +151,56 @@ impl Speaker<'_> {
         if !bool::try_from(features.isfinite().all()).unwrap_or(false) {
             return Err(Error::invalid("features of exemplars", "a NaN or an infinity", "finite numbers"));
         }
-        let rows: Vec<Vec<Row>> = tch::no_grad(|| {
+        tch::no_grad(|| {
             if search.compat == Compat::Official {
-                return beam::rows(self, features, search);
+                return self.ranked(beam::rows(self, features, search)?, search);
             }
-            let mut all = Vec::new();
+            let mut all = Vec::with_capacity(units as usize);
             for start in (0..units).step_by(GROUP as usize) {
                 let count = GROUP.min(units - start);
                 let last = features.narrow(0, start + count - 1, 1);
                 let group = features.narrow(0, start, count);
                 let filler = last.repeat([GROUP - count, 1, 1]);
                 let group = Tensor::cat(&[group, filler], 0);
-                all.extend(beam::rows(self, &group, search)?.into_iter().take(count as usize));
+                let mut rows = beam::rows(self, &group, search)?;
+                rows.truncate(count as usize);
+                all.extend(self.ranked(rows, search)?);
             }
             Ok(all)
-        })?;
-        rows.into_iter().map(|rows| self.ranked(rows, search)).collect()
+        })
     }
 
-    /// The captions of one unit, best first.
-    fn ranked(&self, rows: Vec<Row>, search: &Search) -> Result<Captions> {
+    /// The captions of each unit, best first.
+    fn ranked(&self, rows: Vec<Vec<Row>>, search: &Search) -> Result<Vec<Captions>> {
         let official = search.compat == Compat::Official;
         let (start, stop) = (self.indexer.start(), self.indexer.stop());
-        let priors = match self.lm {
-            Some(lm) => {
-                let whole = |r: &Row| std::iter::once(start).chain(r.tokens.iter().copied()).collect();
-                lm.scores(&rows.iter().map(whole).collect::<Vec<Vec<i64>>>(), stop, official)?
+        let whole = |r: &Row| std::iter::once(start).chain(r.tokens.iter().copied()).collect();
+        let mut priors = match self.lm {
+            Some(lm) => lm.scores(&rows.iter().flatten().map(whole).collect::<Vec<Vec<i64>>>(), stop, official)?,
+            None => vec![0.0; rows.iter().map(Vec::len).sum()],
+        }
+        .into_iter();
+        let caption = |(mut row, log_prior): (Row, f64)| {
+            let text = self.indexer.reconstruct(&row.tokens);
+            if !official && let Some(end) = row.tokens.iter().position(|t| *t == stop) {
+                row.tokens.truncate(end + 1);
             }
-            None => vec![0.0; rows.len()],
+            let log_likelihood = row.likelihood;
+            let score = match search.strategy {
+                Strategy::Rerank => log_likelihood - search.temperature * log_prior,
+                _ => row.score,
+            };
+            Caption { text, tokens: row.tokens, score, log_likelihood, log_prior }
         };
-        let mut captions: Vec<Caption> = rows
-            .into_iter()
-            .zip(priors)
-            .map(|(mut row, log_prior)| {
-                let text = self.indexer.reconstruct(&row.tokens);
-                if !official && let Some(end) = row.tokens.iter().position(|t| *t == stop) {
-                    row.tokens.truncate(end + 1);
-                }
-                let log_likelihood = row.likelihood;
-                let score = match search.strategy {
-                    Strategy::Rerank => log_likelihood - search.temperature * log_prior,
-                    _ => row.score,
-                };
-                Caption { text, tokens: row.tokens, score, log_likelihood, log_prior }
-            })
-            .collect();
-        // Stable: of equals, the likelier stays first.
-        captions.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let best = captions.remove(0);
-        Ok(Captions { best, alternatives: captions })
+        let of_unit = |rows: Vec<Row>| {
+            let count = rows.len();
+            let mut captions: Vec<Caption> = rows.into_iter().zip(priors.by_ref().take(count)).map(caption).collect();
+            // Stable: of equals, the likelier stays first.
+            captions.sort_by(|a, b| b.score.total_cmp(&a.score));
+            let best = captions.remove(0);
+            Captions { best, alternatives: captions }
+        };
+        Ok(rows.into_iter().map(of_unit).collect())
     }
 
     /// What is predicted after each token of given texts, one per unit.

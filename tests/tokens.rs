@@ -193,6 +193,9 @@ fn a_vision_transformer_has_sites_for_patches_tokens_heads_and_hidden_units() {
                 assert_eq!((site.layout, site.units, site.size), expected, "{heads:?} {name}");
             }
         }
+        // What leaves a block is a stream of tokens as well, though its class token comes from no layer.
+        let block = graph.site("blocks.0").unwrap();
+        assert_eq!((block.layout, block.units), (Layout::Tokens { prefix, height, width }, DIM as usize), "{heads:?}");
         let head = graph.site("head").unwrap();
         assert_eq!((head.layout, head.units), (Layout::Vector, 4));
     }

@@ -88,15 +88,32 @@ fn moved(graph: &Graph, index: usize, from: ValueId, labels: &Tensor) -> Option<
     let labels = labels.reshape(-1);
     let mut all = Vec::new();
     for (v, sources) in &movement.sources {
-        let inside = (sources - first).clamp(0, labels.size()[0] - 1);
-        let mut own = labels.index_select(0, &inside).reshape(&graph.values[*v].shape);
+        let count = labels.size()[0];
+        let places = sources - first;
+        // What came from another input, such as a class token that is put in front of the patches.
+        let foreign = places.lt(0).logical_or(&places.ge(count)).reshape(&graph.values[*v].shape);
+        let mut own = labels.index_select(0, &places.clamp(0, count - 1)).reshape(&graph.values[*v].shape);
+        let mut foreign = foreign;
         for d in 0..own.dim() as i64 {
-            let one = own.narrow(d, 0, 1);
-            if own.ne_tensor(&one).any().int64_value(&[]) == 0 {
+            if let Some(one) = constant_along(&own, &foreign, d) {
                 own = one;
+                foreign = foreign.all_dim(d, true);
             }
         }
         all.push((*v, own.copy()));
     }
     Some(all)
+}
+
+/// The labels without dimension `d`, if those of each line along it are equal: all of them, or all that are not foreign
+/// where every line has some.
+fn constant_along(labels: &Tensor, foreign: &Tensor, d: i64) -> Option<Tensor> {
+    let one = labels.narrow(d, 0, 1);
+    let none = |t: Tensor| t.any().int64_value(&[]) == 0;
+    if none(labels.ne_tensor(&one)) {
+        return Some(one);
+    }
+    let highest = labels.masked_fill(foreign, i64::MIN).amax(d, true);
+    let lowest = labels.masked_fill(foreign, i64::MAX).amin(d, true);
+    none(highest.ne_tensor(&lowest)).then_some(highest)
 }

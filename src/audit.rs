@@ -72,7 +72,7 @@ impl Audit {
             return Err(Error::invalid("probe set", "no image", "at least one image"));
         }
         // What is cheap to get wrong comes first.
-        settings.words.check()?;
+        let words = settings.words.describer(probe)?;
         let mut seconds = Vec::new();
         let mut clock = Instant::now();
         let mut lap = |stage| {
@@ -89,7 +89,7 @@ impl Audit {
         let mut fingerprint = describer.fingerprint();
         let mut descriptions = describer.describe(&exemplars.units)?;
         let mut sayings = describer.sayings();
-        if let Some(words) = settings.words.describer(probe)? {
+        if let Some(words) = &words {
             // Their words, our evidence.
             let said = words.describe(&exemplars.units)?;
             let both = said.into_iter().zip(descriptions);
@@ -97,12 +97,7 @@ impl Audit {
             fingerprint = format!("{}; evidence: {fingerprint}", words.fingerprint());
             sayings = None;
         }
-        let units: Vec<DescribedUnit> = exemplars
-            .units
-            .iter()
-            .zip(descriptions)
-            .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
-            .collect();
+        let units = DescribedUnit::all(&exemplars.units, descriptions);
         lap("describe");
         let mut outcome = policy::check(policies, &units, settings.today);
         if let Some(sayings) = &sayings {

@@ -46,6 +46,9 @@ pub enum Status {
     Dead,
 }
 
+/// What is said of a unit that never varies.
+pub(crate) const DEAD: &str = "never active (dead)";
+
 /// Words for one unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
@@ -67,6 +70,11 @@ pub struct Description {
 }
 
 impl Description {
+    /// Of a unit that never varies.
+    pub fn dead() -> Self {
+        Self { status: Status::Dead, ..Self::words(DEAD) }
+    }
+
     /// Words without numbers, as another tool may have found them; without any words the unit is
     /// [`Status::Abstained`].
     pub fn words(text: impl Into<String>) -> Self {
@@ -120,4 +128,12 @@ pub struct DescribedUnit {
     pub id: UnitId,
     /// Its description.
     pub description: Description,
+}
+
+impl DescribedUnit {
+    /// Units with their descriptions, in the same order.
+    pub fn all(units: &[UnitExemplars], descriptions: Vec<Description>) -> Vec<DescribedUnit> {
+        let described = |(unit, description): (&UnitExemplars, Description)| Self { id: unit.id.clone(), description };
+        units.iter().zip(descriptions).map(described).collect()
+    }
 }

@@ -16,7 +16,7 @@
 //!
 //! `score`, in nats, may be left out; an empty description says that there is nothing to say.
 
-use super::{Describer, Description, Status};
+use super::{Describer, Description};
 use crate::exemplars::UnitExemplars;
 use crate::probe::Source;
 use crate::{Error, Result};
@@ -255,9 +255,7 @@ impl Describer for Command<'_> {
                     log_likelihood: answer.score,
                     ..Description::words(answer.description)
                 }),
-                None if unit.dead || unit.top.is_empty() => {
-                    Ok(Description { status: Status::Dead, ..Description::words("never varies on the probe images") })
-                }
+                None if unit.dead || unit.top.is_empty() => Ok(Description::dead()),
                 None => Err(self.wrong(format!("no answer for {id}"), "an answer for every unit")),
             }
         });

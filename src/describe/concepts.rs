@@ -228,7 +228,7 @@ impl Describer for Concepts<'_, '_> {
             .par_iter()
             .map(|response| match response {
                 Some(response) => decide::describe(bank, response, options),
-                None => decide::dead(),
+                None => Description::dead(),
             })
             .collect())
     }

@@ -100,8 +100,7 @@ impl<'a> Milan<'a> {
     /// # Errors
     /// [`Error::Unknown`], [`Error::Shape`] and [`Error::Invalid`] for weights that are missing or do not fit together.
     pub fn new(checkpoint: &Checkpoint, source: &'a dyn Source, options: Options) -> Result<Self> {
-        let encoder = Encoder::new(&checkpoint.tensors, checkpoint::ENCODER)?;
-        Self::with_encoder(checkpoint, encoder, source, options)
+        Self::with_encoder(checkpoint, checkpoint.encoder()?, source, options)
     }
 
     /// As [`new`](Self::new) with an encoder of your own, for instance from torchvision's weights.
@@ -114,29 +113,12 @@ impl<'a> Milan<'a> {
         source: &'a dyn Source,
         options: Options,
     ) -> Result<Self> {
-        let indexer = checkpoint.indexer.clone();
-        let decoder = Decoder::new(&checkpoint.tensors, indexer.size())?;
-        if encoder.features() != decoder.sizes().features {
-            let received = format!("an encoder of {} features", encoder.features());
-            let allowed = format!("{}, as the decoder has", decoder.sizes().features);
-            return Err(Error::invalid("checkpoint", received, allowed));
-        }
         if options.batch_size == 0 {
             return Err(Error::invalid("batch size", 0, "1 or more"));
         }
-        let lm = match checkpoint.settings.language_model {
-            true => Some(LanguageModel::new(&checkpoint.tensors, "lm.", indexer.size())?),
-            false => None,
-        };
-        let settings = &checkpoint.settings;
-        let search = options.search.clone().unwrap_or_else(|| Search {
-            strategy: if lm.is_some() { Strategy::Rerank } else { Strategy::Beam },
-            beam: settings.beam_size.min(indexer.size()),
-            length: settings.length,
-            temperature: settings.temperature,
-            compat: options.compat,
-            ..Search::default()
-        });
+        let (decoder, lm) = checkpoint.speaking_to(&encoder)?;
+        let indexer = checkpoint.indexer.clone();
+        let search = options.search.clone().unwrap_or_else(|| checkpoint.search(options.compat));
         let fingerprint = format!("milan {} {search:?} {:?}", checkpoint.fingerprint()?, options.compat);
         Ok(Self { encoder, decoder, lm, indexer, source, search, options, fingerprint })
     }
@@ -225,10 +207,10 @@ impl Describer for Milan<'_> {
         for (i, unit) in units.iter().enumerate() {
             let blind = unit.top.iter().all(|e| e.region.area() == 0);
             descriptions[i] = match () {
-                () if unit.top.is_empty() => Some(silent(Status::Dead, "never varies on the probe images")),
+                () if unit.top.is_empty() => Some(Description::dead()),
                 () if self.options.compat == Compat::Official => None,
-                () if unit.dead => Some(silent(Status::Dead, "never varies on the probe images")),
-                () if blind => Some(silent(Status::Abstained, "no region above its level")),
+                () if unit.dead => Some(Description::dead()),
+                () if blind => Some(blind_one()),
                 () => None,
             };
             if descriptions[i].is_none() {
@@ -243,7 +225,7 @@ impl Describer for Milan<'_> {
                 }
             }
         }
-        Ok(descriptions.into_iter().map(|d| d.unwrap_or_else(|| silent(Status::Abstained, ""))).collect())
+        Ok(descriptions.into_iter().map(|d| d.unwrap_or_else(blind_one)).collect())
     }
 
     fn fingerprint(&self) -> String {
@@ -251,8 +233,9 @@ impl Describer for Milan<'_> {
     }
 }
 
-fn silent(status: Status, text: &str) -> Description {
-    Description { status, ..Description::words(text) }
+/// Of a unit of whose exemplars nothing would be seen.
+fn blind_one() -> Description {
+    Description { status: Status::Abstained, ..Description::words("no region above its level") }
 }
 
 /// Images as `[n, 3, H, W]`, in 0 to 1.

@@ -1,8 +1,8 @@
 //! Whose words describe a unit. The evidence about concepts comes from painting whoever it is.
 
 use super::{Describer, command, milan};
+use crate::Result;
 use crate::probe::Source;
-use crate::{Error, Result};
 use std::path::PathBuf;
 
 /// Who puts units into words.
@@ -35,7 +35,7 @@ impl Words {
     /// The describer, for exemplars whose images `source` has; `None` for concepts, which need the model.
     ///
     /// # Errors
-    /// What reading the checkpoint returns; [`Error::Invalid`] for a command that is none.
+    /// What reading the checkpoint returns; [`Error::Invalid`](crate::Error::Invalid) for a command that is none.
     pub fn describer<'a>(&self, source: &'a dyn Source) -> Result<Option<Box<dyn Describer + 'a>>> {
         Ok(match self {
             Words::Concepts => None,
@@ -46,23 +46,9 @@ impl Words {
             Words::Command(options) => Some(Box::new(command::Command::new(options.clone(), source)?)),
         })
     }
-}
 
-impl Words {
     /// MILAN with the weights of this file and default options.
     pub fn milan(checkpoint: impl Into<PathBuf>) -> Self {
         Words::Milan { checkpoint: checkpoint.into(), options: milan::Options::default() }
-    }
-
-    /// # Errors
-    /// [`Error::Io`] and others for a checkpoint that cannot be read, before anything is run.
-    pub(crate) fn check(&self) -> Result<()> {
-        match self {
-            Words::Milan { checkpoint, .. } => milan::Checkpoint::load(checkpoint).map(drop),
-            Words::Command(options) if options.command.trim().is_empty() => {
-                Err(Error::invalid("describing command", "nothing", "a command line"))
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -4,7 +4,7 @@ mod subject;
 
 use crate::Common;
 use crate::describing::Describing;
-use crate::input::Input;
+use crate::input::{Input, positive};
 use crate::output::{self, Target};
 use anyhow::{bail, ensure};
 use clap::{Args, ValueHint};
@@ -247,8 +247,4 @@ impl Arguments {
     fn levels(&self) -> [(&Vec<String>, Level, &'static str); 3] {
         [(&self.allow, Level::Allow, "-A"), (&self.warn, Level::Warn, "-W"), (&self.deny, Level::Deny, "-D")]
     }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".to_string())
 }

@@ -31,7 +31,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     probe: Option<PathBuf>,
     /// Use only the first N images of each class, as the run did.
-    #[arg(long, value_name = "N", value_parser = crate::exemplars::positive)]
+    #[arg(long, value_name = "N", value_parser = crate::input::positive)]
     limit_per_class: Option<usize>,
     /// Exemplars in MILAN's own layout: a folder per site with images.npy and masks.npy.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["exemplars", "probe"])]
@@ -82,12 +82,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     }
     let describer = words.describer(source.as_ref())?.context("no describer")?;
     let descriptions = describer.describe(&exemplars.units)?;
-    let units: Vec<DescribedUnit> = exemplars
-        .units
-        .iter()
-        .zip(descriptions)
-        .map(|(unit, description)| DescribedUnit { id: unit.id.clone(), description })
-        .collect();
+    let units = DescribedUnit::all(&exemplars.units, descriptions);
     let report = Report::of_descriptions(&units, "").finish();
     match &arguments.out {
         Some(file) => output::write_file(file, |out| csv::write(&report, out))?,

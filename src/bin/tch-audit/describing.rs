@@ -96,7 +96,7 @@ impl Describing {
         }
         // What is not said is the checkpoint's.
         let checkpoint = Checkpoint::load(self.checkpoint.as_deref().context("no --checkpoint")?)?;
-        let settings = checkpoint.settings();
+        let given = checkpoint.search(compat);
         let (strategy, mutual_information) = match self.strategy {
             Strategies::Greedy => (Strategy::Greedy, false),
             Strategies::MiGreedy => (Strategy::Greedy, true),
@@ -107,9 +107,9 @@ impl Describing {
         let search = Search {
             strategy,
             mutual_information,
-            beam: self.beam.unwrap_or(settings.beam_size.min(checkpoint.indexer().size())),
-            length: self.length.unwrap_or(settings.length),
-            temperature: self.lambda.unwrap_or(settings.temperature),
+            beam: self.beam.unwrap_or(given.beam),
+            length: self.length.unwrap_or(given.length),
+            temperature: self.lambda.unwrap_or(given.temperature),
             compat,
         };
         Ok(milan::Options { search: Some(search), ..options })

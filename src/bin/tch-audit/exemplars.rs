@@ -3,10 +3,8 @@
 mod export;
 mod run;
 
-pub use run::positive;
-
 use crate::Common;
-use crate::input::Input;
+use crate::input::{Input, positive};
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
 use tch_audit::exemplars::Shard;
@@ -83,11 +81,11 @@ struct RunArguments {
     #[arg(long)]
     skip_corrupt: bool,
     /// Use only the first N images of each class, by name.
-    #[arg(long, value_name = "N", value_parser = run::positive)]
+    #[arg(long, value_name = "N", value_parser = positive)]
     limit_per_class: Option<usize>,
 
     /// Exemplar images per unit.
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = run::positive, help_heading = "What is kept")]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = positive, help_heading = "What is kept")]
     k: usize,
     /// The quantile, over all positions of all images, at which a unit counts as active.
     #[arg(long, value_name = "Q", default_value_t = 0.99, help_heading = "What is kept")]
@@ -103,7 +101,7 @@ struct RunArguments {
     seed: u64,
     /// How far apart two exemplars of one class must be in the sorted list of images: against neighbouring frames of a
     /// film that look the same.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = run::positive, help_heading = "What is kept")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, help_heading = "What is kept")]
     min_distance: usize,
     /// Also the largest activation of every unit on every image, as half-precision numbers.
     #[arg(long, help_heading = "What is kept")]
@@ -116,13 +114,13 @@ struct RunArguments {
     official: bool,
 
     /// Images per forward pass. Part of the result: other sizes give other last digits.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = run::positive, help_heading = "How it runs")]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive, help_heading = "How it runs")]
     batch_size: usize,
     /// Which part of the batches: NUMBER/OF.
     #[arg(long, value_name = "I/N", help_heading = "How it runs")]
     shard: Option<Shard>,
     /// Batches between two checkpoints.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = run::positive, help_heading = "How it runs")]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive, help_heading = "How it runs")]
     checkpoint_every: usize,
     /// How much memory candidates and histograms may take, as in 2GiB; with less than needed the images are read several
     /// times.

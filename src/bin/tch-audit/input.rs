@@ -90,3 +90,8 @@ impl Input {
         words
     }
 }
+
+/// A whole number of at least 1.
+pub fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".to_string())
+}

@@ -6,7 +6,6 @@ use crate::describe::{Alternative, Description, Status};
 use crate::probe::paint::Concept;
 
 const ABSTAINED: &str = "nothing in the concept bank";
-const DEAD: &str = "never active (dead)";
 /// How many concepts are listed whether or not there is evidence for them.
 const LISTED: usize = 5;
 const ALTERNATIVES: usize = 3;
@@ -18,11 +17,6 @@ struct Candidate {
     share: f64,
     /// Of how many sets.
     sets: usize,
-}
-
-/// What is said of a unit that never varies.
-pub(super) fn dead() -> Description {
-    nothing(DEAD, Status::Dead)
 }
 
 /// What is said of a live unit.
@@ -164,7 +158,7 @@ mod tests {
     #[test]
     fn saying_nothing_names_no_concept_and_no_family() {
         for concept in paint::bank() {
-            for text in [ABSTAINED, DEAD] {
+            for text in [ABSTAINED, crate::describe::DEAD] {
                 assert!(!has_phrase(text, concept.name()) && !has_phrase(text, concept.family()));
             }
         }

@@ -2,8 +2,9 @@
 
 use super::indexer::{Flags, Indexer};
 use super::pickle::{Id, Pickle, Storage, Value};
-use super::{Decoder, Encoder, LanguageModel};
+use super::{Decoder, Encoder, LanguageModel, Search, Strategy};
 use crate::arrays::{Arrays, File};
+use crate::exemplars::Compat;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// In front of the names of the encoder's weights.
-pub(super) const ENCODER: &str = "encoder.encoder.model.";
+const ENCODER: &str = "encoder.encoder.model.";
 /// The pickle of a checkpoint may be so large, in bytes: it holds spaCy's vocabulary twice.
 const MAX_PICKLE: u64 = 1 << 29;
 /// All numbers of a checkpoint together, in bytes.
@@ -117,17 +118,42 @@ impl Checkpoint {
     /// # Errors
     /// As [`Milan::new`](super::Milan::new).
     pub fn check(&self) -> Result<i64> {
-        let encoder = Encoder::new(&self.tensors, ENCODER)?;
+        let encoder = self.encoder()?;
+        self.speaking_to(&encoder)?;
+        Ok(encoder.features())
+    }
+
+    /// The encoder that the checkpoint holds.
+    pub(super) fn encoder(&self) -> Result<Encoder> {
+        Encoder::new(&self.tensors, ENCODER)
+    }
+
+    /// Decoder and language model, for the features of this encoder.
+    pub(super) fn speaking_to(&self, encoder: &Encoder) -> Result<(Decoder, Option<LanguageModel>)> {
         let decoder = Decoder::new(&self.tensors, self.indexer.size())?;
         if encoder.features() != decoder.sizes().features {
             let received = format!("an encoder of {} features", encoder.features());
             let allowed = format!("{}, as the decoder has", decoder.sizes().features);
             return Err(Error::invalid("checkpoint", received, allowed));
         }
-        if self.settings.language_model {
-            LanguageModel::new(&self.tensors, "lm.", self.indexer.size())?;
+        let lm = match self.settings.language_model {
+            true => Some(LanguageModel::new(&self.tensors, "lm.", self.indexer.size())?),
+            false => None,
+        };
+        Ok((decoder, lm))
+    }
+
+    /// The search that the checkpoint asks for.
+    pub fn search(&self, compat: Compat) -> Search {
+        let settings = &self.settings;
+        Search {
+            strategy: if settings.language_model { Strategy::Rerank } else { Strategy::Beam },
+            beam: settings.beam_size.min(self.indexer.size()),
+            length: settings.length,
+            temperature: settings.temperature,
+            compat,
+            ..Search::default()
         }
-        Ok(encoder.features())
     }
 
     /// A hash of settings and weights.

@@ -202,21 +202,13 @@ impl Machine<'_> {
                 }
                 self.dict()?.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
             }
-            b'q' => {
-                let key = self.number(1)?;
-                self.remember(key as u32)?;
-            }
-            b'r' => {
-                let key = self.number(4)?;
+            b'q' | b'r' => {
+                let key = self.number(if op == b'q' { 1 } else { 4 })?;
                 self.remember(key as u32)?;
             }
             0x94 => self.remember(self.memo.len() as u32)?,
-            b'h' => {
-                let key = self.number(1)?;
-                self.recall(key as u32)?;
-            }
-            b'j' => {
-                let key = self.number(4)?;
+            b'h' | b'j' => {
+                let key = self.number(if op == b'h' { 1 } else { 4 })?;
                 self.recall(key as u32)?;
             }
             b'c' => {

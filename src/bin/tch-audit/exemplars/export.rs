@@ -27,7 +27,7 @@ pub struct Export {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     probe: PathBuf,
     /// Use only the first N images of each class, as the run did.
-    #[arg(long, value_name = "N", value_parser = super::run::positive)]
+    #[arg(long, value_name = "N", value_parser = crate::input::positive)]
     limit_per_class: Option<usize>,
     #[command(flatten)]
     outputs: Outputs,

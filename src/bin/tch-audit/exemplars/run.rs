@@ -90,10 +90,6 @@ impl RunArguments {
     }
 }
 
-pub fn positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".to_string())
-}
-
 /// `112x96`: height and width.
 pub fn size(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once(['x', '×']).and_then(|(h, w)| Some((h.trim().parse().ok()?, w.trim().parse().ok()?)));

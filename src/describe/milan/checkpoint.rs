@@ -1,12 +1,15 @@
 //! MILAN's checkpoints: as Python writes them, and as safetensors with JSON beside it.
 
+mod node;
+
 use super::indexer::{Flags, Indexer};
-use super::pickle::{Id, Pickle, Storage, Value};
+use super::pickle::{Pickle, Storage, Value};
 use super::{Decoder, Encoder, LanguageModel, Search, Strategy};
 use crate::arrays::{Arrays, File};
 use crate::exemplars::Compat;
 use crate::{Error, Result};
 use half::{bf16, f16};
+use node::Node;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -373,86 +376,4 @@ fn floats(kind: Storage, bytes: &[u8], count: u64) -> Option<Tensor> {
         _ => bytemuck::pod_collect_to_vec::<u8, bf16>(bytes).into_iter().map(bf16::to_f32).collect(),
     };
     Some(Tensor::from_slice(&values))
-}
-
-/// A value of the pickle, with where it is.
-struct Node<'a> {
-    path: &'a Path,
-    pickle: &'a Pickle,
-    id: Id,
-    name: String,
-}
-
-impl<'a> Node<'a> {
-    fn get(&self, key: &str) -> Result<Node<'a>> {
-        let name = if self.name.is_empty() { key.to_string() } else { format!("{}.{key}", self.name) };
-        let id =
-            self.pickle.entry(self.id, key).ok_or_else(|| wrong(self.path, format!("no `{name}` in its pickle")))?;
-        Ok(Node { path: self.path, pickle: self.pickle, id, name })
-    }
-
-    fn value(&self) -> &'a Value {
-        self.pickle.get(self.id)
-    }
-
-    fn wrong(&self, received: impl ToString, allowed: &str) -> Error {
-        Error::invalid(format!("`{}` of {}", self.name, self.path.display()), received, allowed)
-    }
-
-    fn kind(&self) -> &'static str {
-        match self.value() {
-            Value::None => "nothing",
-            Value::Bool(_) => "true or false",
-            Value::Int(_) | Value::Float(_) => "a number",
-            Value::Text(_) => "a text",
-            Value::List(_) | Value::Tuple(_) => "a list",
-            Value::Dict(_) => "a dictionary",
-            _ => "something else",
-        }
-    }
-
-    fn bool(&self) -> Result<bool> {
-        match self.value() {
-            Value::Bool(b) => Ok(*b),
-            _ => Err(self.wrong(self.kind(), "true or false")),
-        }
-    }
-
-    fn count(&self) -> Result<usize> {
-        match self.value() {
-            Value::Int(n @ 1..=100_000) => Ok(*n as usize),
-            Value::Int(n) => Err(self.wrong(n, "1 to 100000")),
-            _ => Err(self.wrong(self.kind(), "a whole number")),
-        }
-    }
-
-    fn number(&self) -> Result<f64> {
-        match self.value() {
-            Value::Float(x) if x.is_finite() => Ok(*x),
-            Value::Int(n) => Ok(*n as f64),
-            _ => Err(self.wrong(self.kind(), "a finite number")),
-        }
-    }
-
-    fn text(&self) -> Result<String> {
-        match self.value() {
-            Value::Text(t) => Ok(t.clone()),
-            _ => Err(self.wrong(self.kind(), "a text")),
-        }
-    }
-
-    fn texts(&self) -> Result<Vec<String>> {
-        let (Value::Tuple(items) | Value::List(items)) = self.value() else {
-            return Err(self.wrong(self.kind(), "a list of texts"));
-        };
-        let text = |id: &Id| match self.pickle.get(*id) {
-            Value::Text(t) => Ok(t.clone()),
-            _ => Err(self.wrong("an entry that is no text", "a list of texts")),
-        };
-        items.iter().map(text).collect()
-    }
-
-    fn optional<T>(&self, read: impl FnOnce(&Self) -> Result<T>) -> Result<Option<T>> {
-        if *self.value() == Value::None { Ok(None) } else { read(self).map(Some) }
-    }
 }

@@ -3,82 +3,10 @@
 //! Nothing is ever called: the few classes that a checkpoint names are known here, by name. Values lie in one list and
 //! refer to each other by number, so that neither nesting nor sharing costs more than the file has bytes.
 
+mod value;
+
 use std::collections::HashMap;
-
-/// The number of a value.
-pub(super) type Id = usize;
-
-/// One value.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-    Bytes,
-    List(Vec<Id>),
-    Tuple(Vec<Id>),
-    /// A dictionary, or an object that is one.
-    Dict(Vec<(Id, Id)>),
-    Class(Class),
-    /// Numbers in a file of their own.
-    Storage {
-        kind: Storage,
-        key: String,
-        count: u64,
-    },
-    Tensor {
-        storage: Id,
-        offset: u64,
-        size: Vec<u64>,
-        stride: Vec<u64>,
-    },
-}
-
-/// The classes and functions that may be named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    OrderedDict,
-    /// spaCy's settings: a dictionary, of no use here.
-    Config,
-    Encode,
-    RebuildTensor,
-    Storage(Storage),
-}
-
-/// What numbers a storage holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Storage {
-    Float,
-    Double,
-    Half,
-    BFloat16,
-    Long,
-    Int,
-    Byte,
-    Bool,
-}
-
-impl Class {
-    fn named(module: &str, name: &str) -> Option<Self> {
-        Some(match (module, name) {
-            ("collections", "OrderedDict") => Class::OrderedDict,
-            ("thinc.config" | "confection._config" | "confection", "Config") => Class::Config,
-            ("_codecs", "encode") => Class::Encode,
-            ("torch._utils", "_rebuild_tensor_v2") => Class::RebuildTensor,
-            ("torch", "FloatStorage") => Class::Storage(Storage::Float),
-            ("torch", "DoubleStorage") => Class::Storage(Storage::Double),
-            ("torch", "HalfStorage") => Class::Storage(Storage::Half),
-            ("torch", "BFloat16Storage") => Class::Storage(Storage::BFloat16),
-            ("torch", "LongStorage") => Class::Storage(Storage::Long),
-            ("torch", "IntStorage") => Class::Storage(Storage::Int),
-            ("torch", "ByteStorage") => Class::Storage(Storage::Byte),
-            ("torch", "BoolStorage") => Class::Storage(Storage::Bool),
-            _ => return None,
-        })
-    }
-}
+pub(super) use value::{Class, Id, Storage, Value};
 
 /// All values of a pickle.
 #[derive(Debug)]

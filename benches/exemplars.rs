@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
+use tch_audit::Traced;
 use tch_audit::exemplars::{Exemplars, Options, Run, export_npy};
-use tch_audit::graph::Graph;
 use tch_audit::probe::{self, Probe};
 use tch_audit::{Model, Result};
 
@@ -42,12 +42,12 @@ fn measure(name: &str, vs: &nn::VarStore, net: &dyn ModuleT, sites: &[&str], qui
     let (pairs, images, size) = if quick { (1, 20, 64) } else { (3, images, 224) };
     let model = Model::new(vs, net);
     let probe = photographs(images, size)?;
-    let graph = Graph::trace(&model, &probe.tensor(0..1)?)?;
+    let graph = Traced::new(&model, &probe.tensor(0..1)?)?;
     let sites = graph.select(sites)?;
     let options = Options::default();
     let units: usize = sites.iter().map(|s| s.units).sum();
     println!("\n{name}: {units} units at {} sites, {images} images of {size} x {size}, {pairs} pairs", sites.len());
-    let run = Run::new(&model, &graph, &sites, &probe, &options)?;
+    let run = Run::new(&graph, &sites, &probe, &options)?;
     println!("  estimated: {}", run.estimate());
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-exemplars");
     let bare = || {

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
+use tch_audit::Traced;
 use tch_audit::exemplars::{Exemplars, Options};
-use tch_audit::graph::Graph;
 use tch_audit::{Model, Result, hook, probe};
 
 fn main() -> Result<()> {
@@ -27,12 +27,12 @@ fn resnet18(quick: bool) -> Result<()> {
     let net = tch::vision::resnet::resnet18(&vs.root(), 1000);
     let model = Model::new(&vs, &net);
     let x = Tensor::rand([images, 3, size, size], (Kind::Float, Device::Cpu));
-    let graph = Graph::trace(&model, &x)?;
+    let graph = Traced::new(&model, &x)?;
     let sites = graph.select(&["auto"])?;
     println!("\nResNet-18, {images} images of {size} x {size}, {pairs} pairs");
     let bare = || drop(black_box(tch::no_grad(|| net.forward_t(&x, false))));
     let observed = || hook::observe(&[], |_| (), |_| Ok(()), bare);
-    let read = || graph.read(&model, &sites, &x, |_, _| Ok(())).map(drop);
+    let read = || graph.read(&sites, &x, |_, _| Ok(())).map(drop);
     compare("observed, nothing done", pairs, || Ok(bare()), observed)?;
     compare(&format!("{} sites read, nothing done", sites.len()), pairs, || Ok(bare()), read)
 }
@@ -48,7 +48,7 @@ fn per_operator(quick: bool) -> Result<()> {
     }
     let model = Model::new(&vs, &net);
     let x = Tensor::rand([1, 4], (Kind::Float, Device::Cpu));
-    let graph = Graph::trace(&model, &x)?;
+    let graph = Traced::new(&model, &x)?;
     let sites = graph.select(&["auto"])?;
     let mut operators = 0;
     let forward = || drop(black_box(tch::no_grad(|| net.forward_t(&x, false))));
@@ -59,7 +59,7 @@ fn per_operator(quick: bool) -> Result<()> {
     let inside = || hook::observe(&[], |_| (), |_| Ok(()), many);
     let named = || hook::observe(&[], |_| (), |e| Ok(drop(black_box((e.name().len(), e.input_numbers())))), many);
     let each = || (0..repetitions).try_for_each(|_| hook::observe(&[], |_| (), |_| Ok(()), forward));
-    let read = || (0..repetitions).try_for_each(|_| graph.read(&model, &sites, &x, |_, _| Ok(())).map(drop));
+    let read = || (0..repetitions).try_for_each(|_| graph.read(&sites, &x, |_, _| Ok(())).map(drop));
     let kinds: [(&str, &dyn Fn() -> Result<()>); 4] = [
         ("observer called", &inside),
         ("observer reads the name and the tensors' numbers", &named),
@@ -87,7 +87,7 @@ fn exemplars(quick: bool) -> Result<()> {
     let net = tch::vision::resnet::resnet18(&vs.root(), 1000);
     let model = Model::new(&vs, &net);
     let images = probe::drawn(per_class, size, 1)?.select(&(0..count).collect::<Vec<_>>())?;
-    let graph = Graph::trace(&model, &images.tensor(0..1)?)?;
+    let graph = Traced::new(&model, &images.tensor(0..1)?)?;
     let sites = graph.select(&["auto"])?;
     let options = Options::default();
     let units: usize = sites.iter().map(|s| s.units).sum();
@@ -101,7 +101,7 @@ fn exemplars(quick: bool) -> Result<()> {
             model.forward(&x).map(|y| drop(black_box(y)))
         })
     };
-    let full = || Exemplars::compute(&model, &graph, &sites, &images, &options).map(|e| drop(black_box(e)));
+    let full = || Exemplars::compute(&graph, &sites, &images, &options).map(|e| drop(black_box(e)));
     compare("exemplars", pairs, bare, full)
 }
 

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 use tch::nn;
 use tch::{Device, Kind, Tensor};
+use tch_audit::Traced;
 use tch_audit::edit::{NoOptimizer, PrunePlan};
-use tch_audit::graph::Graph;
 use tch_audit::{Model, Result, UnitId};
 
 fn main() -> Result<()> {
@@ -32,15 +32,15 @@ fn cost(rounds: usize, size: i64) -> Result<()> {
             let mut clock = Clock::start();
             let _ = model.forward(&x)?;
             times[0].push(clock.lap());
-            let graph = Graph::trace(&model, &x)?;
+            let graph = Traced::new(&model, &x)?;
             times[1].push(clock.lap());
             let plan = PrunePlan::new(&graph, &unit)?;
             times[2].push(clock.lap());
-            let pruned = plan.apply_unverified(&model, &graph)?;
+            let pruned = plan.apply_unverified(&graph)?;
             times[3].push(clock.lap());
             pruned.undo()?;
             clock.lap();
-            let pruned = plan.apply(&model, &graph, &x, NoOptimizer)?;
+            let pruned = plan.apply(&graph, &x, NoOptimizer)?;
             times[4].push(clock.lap());
             pruned.undo()?;
         }
@@ -72,7 +72,7 @@ fn gain(rounds: usize, size: i64) -> Result<()> {
     let x = Tensor::randn([4, 3, size, size], (Kind::Float, Device::Cpu));
     println!("\nResNet-50, 4 images of {size} x {size}, a share of the hidden units pruned");
     for share in [4, 2] {
-        let graph = Graph::trace(&model, &x)?;
+        let graph = Traced::new(&model, &x)?;
         let hidden = graph
             .sites()
             .iter()
@@ -80,7 +80,7 @@ fn gain(rounds: usize, size: i64) -> Result<()> {
         let units: Vec<UnitId> =
             hidden.flat_map(|s| (0..s.units).step_by(share).map(|u| UnitId::new(&s.name, u))).collect();
         let plan = PrunePlan::new(&graph, &units)?;
-        let pruned = plan.apply(&model, &graph, &x, NoOptimizer)?;
+        let pruned = plan.apply(&graph, &x, NoOptimizer)?;
         let mut times = [const { Vec::new() }; 2];
         for _ in 0..rounds {
             let mut clock = Clock::start();

@@ -2,11 +2,12 @@
 
 use crate::describe::{DescribedUnit, Describer, Description, Words, concepts};
 use crate::exemplars::{self, Exemplars};
-use crate::graph::{Graph, Site};
+use crate::graph::{Site, Traced};
 use crate::policy::{self, Date, Outcome, Policies};
 use crate::probe::Probe;
 use crate::probe::paint::{self, Concept};
-use crate::{Error, Model, Result};
+use crate::stats::Accuracy;
+use crate::{Error, Model, Result, evaluate};
 use std::time::Instant;
 
 /// What an audit looks at, and how.
@@ -43,8 +44,6 @@ impl Default for Settings {
 /// What one audit found.
 #[derive(Debug)]
 pub struct Audit {
-    /// The model's operators and sites.
-    pub graph: Graph,
     /// The sites that were audited.
     pub sites: Vec<Site>,
     /// What excites the units.
@@ -57,6 +56,8 @@ pub struct Audit {
     pub describer: String,
     /// Every description that the describer can give, if there are only so many.
     pub sayings: Option<Vec<String>>,
+    /// How often the model is right on a labelled probe, where its output is one number per class.
+    pub accuracy: Option<Accuracy>,
     /// Seconds per stage.
     pub seconds: Vec<(&'static str, f64)>,
 }
@@ -71,6 +72,14 @@ impl Audit {
         if probe.is_empty() {
             return Err(Error::invalid("probe set", "no image", "at least one image"));
         }
+        Self::of(&Traced::new(model, &probe.tensor(0..1)?)?, probe, settings, policies)
+    }
+
+    /// As [`run`](Self::run), of a model that was traced.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of(traced: &Traced<'_>, probe: &Probe, settings: &Settings, policies: &Policies) -> Result<Audit> {
         // What is cheap to get wrong comes first.
         let words = settings.words.describer(probe)?;
         let mut seconds = Vec::new();
@@ -79,13 +88,11 @@ impl Audit {
             seconds.push((stage, clock.elapsed().as_secs_f64()));
             clock = Instant::now();
         };
-        let graph = Graph::trace(model, &probe.tensor(0..1)?)?;
-        let sites = graph.select(&settings.sites)?;
-        lap("trace");
-        let exemplars = Exemplars::compute(model, &graph, &sites, probe, &settings.exemplars)?;
+        let sites = traced.select(&settings.sites)?;
+        let exemplars = Exemplars::compute(traced, &sites, probe, &settings.exemplars)?;
         lap("exemplars");
         let describer =
-            concepts::Concepts::new(model, &graph, &sites, probe, settings.bank.clone(), settings.concepts.clone())?;
+            concepts::Concepts::new(traced, &sites, probe, settings.bank.clone(), settings.concepts.clone())?;
         let mut fingerprint = describer.fingerprint();
         let mut descriptions = describer.describe(&exemplars.units)?;
         let mut sayings = describer.sayings();
@@ -105,6 +112,16 @@ impl Audit {
         }
         lap("policy");
         tracing::info!(units = units.len(), findings = outcome.findings.len(), "audited");
-        Ok(Audit { graph, sites, exemplars, units, outcome, describer: fingerprint, sayings, seconds })
+        let accuracy = accuracy(traced, probe);
+        lap("accuracy");
+        Ok(Audit { sites, exemplars, units, outcome, describer: fingerprint, sayings, accuracy, seconds })
     }
+}
+
+/// How often the model is right; `None` without labels, or when the output is not one number per class.
+fn accuracy(traced: &Traced<'_>, probe: &Probe) -> Option<Accuracy> {
+    let _labelled = probe.labels()?;
+    let right = evaluate::correct(traced, &[], probe);
+    let right = right.inspect_err(|error| tracing::warn!(%error, "the accuracy cannot be measured")).ok()?;
+    Some(evaluate::count(&right))
 }

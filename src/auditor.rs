@@ -13,7 +13,7 @@ use crate::hook::with_rng_restored;
 use crate::policy::{self, Level, Policies, Standing};
 use crate::probe::Probe;
 use crate::report::{self, HistoryEntry, NamedAccuracy, Report};
-use crate::{Error, Model, Result, UnitId};
+use crate::{Error, Model, Result, Traced, UnitId};
 use fix::Wanted;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -133,17 +133,18 @@ impl<'v> Auditor<'v> {
 
     fn prune_now(&mut self, net: &dyn ModuleT, optimizers: impl Optimizers) -> Result<Vec<UnitId>> {
         let model = Model::new(self.vs, net);
-        let audit = Audit::run(&model, &self.probe, &self.settings, &self.policies)?;
-        self.record(&model, &audit)?;
+        let traced = Traced::new(&model, &self.probe.tensor(0..1)?)?;
+        let audit = Audit::of(&traced, &self.probe, &self.settings, &self.policies)?;
+        self.record(&traced, &audit)?;
         let wanted = Wanted::by(&audit.outcome).pruned();
         if !self.fix || wanted.units.is_empty() {
             return Ok(Vec::new());
         }
-        let layer = LastLayer::of(&audit.graph).ok();
-        let choice = fix::choice(self, &model, &audit.graph, &wanted, layer.as_ref())?;
+        let layer = LastLayer::of(&traced).ok();
+        let choice = fix::choice(self, &traced, &wanted, layer.as_ref())?;
         let chosen = choice.order[..choice.removed].to_vec();
         if !chosen.is_empty() {
-            let done = fix::apply(self, &model, &audit.graph, &chosen, &wanted.methods, optimizers)?;
+            let done = fix::apply(self, &traced, &chosen, &wanted.methods, optimizers)?;
             if !self.quiet {
                 eprintln!(
                     "pruned {} of {} flagged units, {} with what is coupled to them",
@@ -174,15 +175,16 @@ impl<'v> Auditor<'v> {
 
     fn finish_now(&mut self, net: &dyn ModuleT) -> Result<Finished> {
         let model = Model::new(self.vs, net);
-        let audit = Audit::run(&model, &self.probe, &self.settings, &self.policies)?;
-        self.record(&model, &audit)?;
+        let traced = Traced::new(&model, &self.probe.tensor(0..1)?)?;
+        let audit = Audit::of(&traced, &self.probe, &self.settings, &self.policies)?;
+        self.record(&traced, &audit)?;
         let mut report = Report::of(&audit, &self.name, &model, &self.probe, &self.settings);
         report.judge(&audit.outcome, |_| None);
         report.history = self.history.clone();
         let wanted = Wanted::by(&audit.outcome);
         if self.fix && !wanted.units.is_empty() {
             let clock = Instant::now();
-            report.edit = Some(fix::fix(self, &model, &audit.graph, &wanted, NoOptimizer)?);
+            report.edit = Some(fix::fix(self, &traced, &wanted, NoOptimizer)?);
             report.run.stages.push(report::Stage { name: "edit".to_string(), seconds: clock.elapsed().as_secs_f64() });
         }
         let report = report.finish();
@@ -195,8 +197,9 @@ impl<'v> Auditor<'v> {
     fn audit_now(&mut self, net: &dyn ModuleT) -> Result<()> {
         self.undisturbed(|auditor| {
             let model = Model::new(auditor.vs, net);
-            let audit = Audit::run(&model, &auditor.probe, &auditor.settings, &auditor.policies)?;
-            auditor.record(&model, &audit)
+            let traced = Traced::new(&model, &auditor.probe.tensor(0..1)?)?;
+            let audit = Audit::of(&traced, &auditor.probe, &auditor.settings, &auditor.policies)?;
+            auditor.record(&traced, &audit)
         })
     }
 
@@ -206,7 +209,7 @@ impl<'v> Auditor<'v> {
         with_rng_restored(device, || work(self))?
     }
 
-    fn record(&mut self, model: &Model<'_>, audit: &Audit) -> Result<()> {
+    fn record(&mut self, traced: &Traced<'_>, audit: &Audit) -> Result<()> {
         use crate::describe::Status;
         let mut entry = HistoryEntry { epoch: self.epoch, step: self.steps, ..HistoryEntry::default() };
         let now: BTreeMap<UnitId, String> =
@@ -224,7 +227,7 @@ impl<'v> Auditor<'v> {
         let flagged = audit.outcome.findings.iter().filter(counts);
         entry.flagged = flagged.map(|f| &f.unit).collect::<std::collections::BTreeSet<_>>().len();
         for evaluation in &self.evaluations {
-            let right = evaluate::correct(model, &audit.graph, &[], &evaluation.validation)?;
+            let right = evaluate::correct(traced, &[], &evaluation.validation)?;
             entry.evaluations.push(NamedAccuracy { name: evaluation.name.clone(), accuracy: evaluate::count(&right) });
         }
         self.last = now;

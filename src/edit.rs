@@ -1,10 +1,10 @@
 //! Changing a model: plan, apply, verify, roll back.
 //!
-//! An edit is a transaction. A plan ([`Plan::zero`], [`PrunePlan::new`]) says what would change and changes nothing; its
+//! An edit is a transaction. A plan ([`ZeroPlan::zero`], [`PrunePlan::new`]) says what would change and changes nothing; its
 //! `apply` changes the model in place, verifies it with a forward pass, and puts every byte back when the pass fails or
 //! gives something else than the plan promises. What `apply` returns can take the edit back later.
 //!
-//! - **zero** ([`Plan`]): no operator sees anything but 0 from the unit; shapes stay. [`Applied::enforce`] keeps it so
+//! - **zero** ([`ZeroPlan`]): no operator sees anything but 0 from the unit; shapes stay. [`Applied::enforce`] keeps it so
 //!   through further training.
 //! - **prune** ([`PrunePlan`]): the unit and everything coupled to it leaves; parameters shrink in place, for every
 //!   holder of them, with no change to the model's code.
@@ -16,7 +16,6 @@ mod load;
 mod method;
 mod optimizers;
 mod prune;
-mod reason;
 pub mod repair;
 mod shrink;
 mod silence;
@@ -28,8 +27,7 @@ pub use load::load_pruned;
 pub use method::{Edit, Edited, LeftOut, Method};
 pub use optimizers::{NoOptimizer, Optimizers};
 pub use prune::{PrunePlan, Pruned};
-pub use reason::Reason;
-pub use zero::{Applied, Plan};
+pub use zero::{Applied, ZeroPlan};
 
 use crate::graph::{Graph, Site};
 use crate::{Error, Result, UnitId};

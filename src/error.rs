@@ -4,7 +4,7 @@
 //! and, for misspelt names, the nearest valid ones. A message never repeats its
 //! source: print the chain.
 
-use crate::edit::Reason;
+use crate::Reason;
 use std::path::{Path, PathBuf};
 
 /// The result of everything in this crate that can fail.

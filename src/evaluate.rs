@@ -4,14 +4,13 @@ pub mod choose;
 pub mod compare;
 mod methods;
 pub mod robustness;
-pub mod stats;
 
 use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
-use crate::graph::{Graph, Mask};
+use crate::graph::Mask;
 use crate::probe::Probe;
-use crate::{Error, Model, Result};
+use crate::stats::Accuracy;
+use crate::{Error, Result, Traced};
 pub use methods::Methods;
-use stats::Accuracy;
 use tch::{Kind, Tensor};
 
 /// Labelled images with a name. The first evaluation of a list is the clean one.
@@ -48,13 +47,13 @@ impl Evaluation {
 ///
 /// # Errors
 /// [`Error::Invalid`] for a probe set without labels; [`Error::Shape`] when the output is not `[N, classes]`.
-pub fn correct(model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<Vec<bool>> {
+pub fn correct(traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<Vec<bool>> {
     let labels = labels(probe)?;
     let mut right = Vec::with_capacity(probe.len());
     for start in (0..probe.len()).step_by(BATCH) {
         let end = (start + BATCH).min(probe.len());
         let input = probe.tensor(start..end)?;
-        let output = graph.read_masked(model, &[], masks, &input, |_, _| Ok(()))?;
+        let output = traced.read_masked(&[], masks, &input, |_, _| Ok(()))?;
         right.extend(agree(&output, &labels.narrow(0, start as i64, (end - start) as i64), probe.classes().len())?);
     }
     Ok(right)
@@ -70,8 +69,8 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    pub fn read(layer: &LastLayer, model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<Self> {
-        let features = layer.features(model, graph, masks, probe)?;
+    pub fn read(layer: &LastLayer, traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<Self> {
+        let features = layer.features(traced, masks, probe)?;
         Ok(Self { features, labels: labels(probe)?, classes: probe.classes().len() })
     }
 

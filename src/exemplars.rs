@@ -32,9 +32,9 @@ pub use run::{Done, FILE, Run};
 pub use shard::Shard;
 pub use sketch::Sketch;
 
-use crate::graph::{Graph, Site};
+use crate::graph::{Site, Traced};
 use crate::probe::{Preprocess, Source};
-use crate::{Error, Model, Region, Result, UnitId};
+use crate::{Error, Region, Result, UnitId};
 use half::f16;
 use pass::Passes;
 use serde::{Deserialize, Serialize};
@@ -125,15 +125,9 @@ impl Exemplars {
     /// # Errors
     /// [`Error::Invalid`] for options that make no sense or an empty probe set; [`Error::NonFinite`] for an activation
     /// that is NaN or infinite; what reading the images and the forward pass return.
-    pub fn compute(
-        model: &Model<'_>,
-        graph: &Graph,
-        sites: &[Site],
-        source: &dyn Source,
-        options: &Options,
-    ) -> Result<Exemplars> {
+    pub fn compute(traced: &Traced<'_>, sites: &[Site], source: &dyn Source, options: &Options) -> Result<Exemplars> {
         let plan = estimate(sites, source, options)?;
-        let passes = Passes { model, graph, source, options };
+        let passes = Passes { traced, source, options };
         let bar = crate::progress::bar("exemplars", source.len() * plan.passes.len());
         let mut exemplars = Exemplars {
             preprocess: source.preprocess().clone(),

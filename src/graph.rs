@@ -23,16 +23,18 @@ mod read;
 mod scope;
 pub(crate) mod site;
 mod trace;
+mod traced;
 
 pub use read::Mask;
 pub use site::{Layout, Site, SiteKind};
+pub use traced::Traced;
 
 use crate::{Error, Model, Result};
 use tch::Tensor;
 
 /// The operators of one forward pass.
 ///
-/// Made by [`Graph::trace`]. It holds no activations; it does hold handles to tensors that the model reads and that
+/// Made by [`Traced::new`]. It holds no activations; it does hold handles to tensors that the model reads and that
 /// have no name (the constants of a frozen module).
 #[derive(Debug)]
 pub struct Graph {

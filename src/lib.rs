@@ -40,8 +40,8 @@
 //! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`], [`exemplars::Run`] |
 //! | [`describe`] | words and evidence: [`describe::Describer`], [`describe::Description`], [`describe::concepts`], [`describe::milan`], [`describe::command`] |
 //! | [`policy`] | what must not be learned: [`policy::Policies`], [`policy::check`], [`policy::Baseline`] |
-//! | [`edit`] | mask and zero, exactly or not at all: [`edit::Plan`] |
-//! | [`evaluate`] | accuracy before and after: [`evaluate::Evaluation`], [`evaluate::stats`] |
+//! | [`edit`] | mask and zero, exactly or not at all: [`edit::ZeroPlan`] |
+//! | [`evaluate`] | accuracy before and after: [`evaluate::Evaluation`], [`stats`] |
 //! | [`audit`] | the reading steps in order: [`audit::Audit`] |
 //! | [`report`] | a renderer per format: [`report::Report`], [`report::Format`] |
 //! | [`auditor`] | the callback for training loops: [`auditor::Auditor`] |
@@ -78,10 +78,14 @@ mod model;
 pub mod policy;
 pub mod probe;
 pub mod progress;
+mod reason;
 pub mod report;
+pub mod stats;
 mod table;
 mod unit;
 
 pub use error::{Error, Result};
+pub use graph::Traced;
 pub use model::Model;
+pub use reason::Reason;
 pub use unit::{Region, UnitId};

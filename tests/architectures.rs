@@ -5,8 +5,9 @@ mod networks;
 
 use networks::{Built, randomise};
 use tch::{Device, Kind, Tensor};
-use tch_audit::edit::{NoOptimizer, Plan, PrunePlan, Reason};
-use tch_audit::graph::Graph;
+use tch_audit::Reason;
+use tch_audit::Traced;
+use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
 use tch_audit::{Error, Model, UnitId};
 
 /// What pruning `pairs` random units of a network gave: how many were exact, and why the others were refused.
@@ -20,7 +21,7 @@ fn prune(name: &str, pairs: usize) -> (usize, Vec<Reason>) {
     let size = if global { 96 } else { *size };
     tch::manual_seed(5);
     let x = Tensor::randn([1, 3, size, size], (Kind::Float, Device::Cpu));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let layers = graph.select(&["auto"]).unwrap();
     let before: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.detach().copy()).collect();
     let output = model.forward(&x).unwrap();
@@ -29,12 +30,12 @@ fn prune(name: &str, pairs: usize) -> (usize, Vec<Reason>) {
     for _ in 0..pairs {
         let site = &layers[rng.usize(..layers.len())];
         let units = [UnitId::new(&site.name, rng.usize(..site.units))];
-        match PrunePlan::new(&graph, &units).and_then(|plan| plan.apply(&model, &graph, &x, NoOptimizer)) {
+        match PrunePlan::new(&graph, &units).and_then(|plan| plan.apply(&graph, &x, NoOptimizer)) {
             Ok(pruned) => {
                 let small = model.forward(&x).unwrap();
                 pruned.undo().unwrap();
                 let masks = PrunePlan::masks(&graph, &units).unwrap();
-                let masked = graph.read_masked(&model, &[], &masks, &x, |_, _| Ok(())).unwrap();
+                let masked = graph.read_masked(&[], &masks, &x, |_, _| Ok(())).unwrap();
                 let (by, scale) = ((small - &masked).abs().max(), masked.abs().max());
                 assert!(by.double_value(&[]) <= 1e-4 * scale.double_value(&[]), "{name} {}: {by:?}", units[0]);
                 exact += 1;
@@ -42,7 +43,7 @@ fn prune(name: &str, pairs: usize) -> (usize, Vec<Reason>) {
             Err(Error::Refused { kind, .. } | Error::RolledBack { kind, .. }) => refused.push(kind),
             Err(other) => panic!("{name} {}: {other}", units[0]),
         }
-        match Plan::zero(&graph, &units).and_then(|plan| plan.apply(&model, &graph, &x)) {
+        match ZeroPlan::zero(&graph, &units).and_then(|plan| plan.apply(&graph, &x)) {
             Ok(zeroed) => zeroed.undo().unwrap(),
             Err(Error::Refused { .. }) => {}
             Err(other) => panic!("{name} {}: {other}", units[0]),
@@ -79,15 +80,15 @@ fn transformers_lose_hidden_units_and_keep_their_width() {
     randomise(&vs);
     let model = Model::new(&vs, net.as_ref());
     let x = Tensor::randn([1, 3, 224, 224], (Kind::Float, Device::Cpu));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     for layer in ["blocks.0.mlp.fc1", "blocks.11.mlp.fc1"] {
         let plan = PrunePlan::new(&graph, &[UnitId::new(layer, 100), UnitId::new(layer, 7)]).unwrap();
-        plan.apply(&model, &graph, &x, NoOptimizer).unwrap().undo().unwrap();
+        plan.apply(&graph, &x, NoOptimizer).unwrap().undo().unwrap();
     }
     // Heads can be masked and zeroed; how many there are stands in the code.
     let head = [UnitId::new("blocks.3.attn@heads", 2)];
     assert_eq!(graph.site("blocks.3.attn@heads").unwrap().units, 6);
-    Plan::zero(&graph, &head).unwrap().apply(&model, &graph, &x).unwrap().undo().unwrap();
-    let error = PrunePlan::new(&graph, &head).and_then(|plan| plan.apply(&model, &graph, &x, NoOptimizer)).unwrap_err();
+    ZeroPlan::zero(&graph, &head).unwrap().apply(&graph, &x).unwrap().undo().unwrap();
+    let error = PrunePlan::new(&graph, &head).and_then(|plan| plan.apply(&graph, &x, NoOptimizer)).unwrap_err();
     assert!(matches!(error, Error::RolledBack { kind: Reason::Code | Reason::Silent, .. }), "{error}");
 }

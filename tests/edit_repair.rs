@@ -3,12 +3,12 @@
 use image::{Rgb, RgbImage};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
+use tch_audit::Traced;
 use tch_audit::edit::repair::LastLayer;
 use tch_audit::evaluate::Methods;
 use tch_audit::evaluate::choose::{self, choose};
 use tch_audit::evaluate::compare::{self, compare};
 use tch_audit::evaluate::{Evaluation, correct};
-use tch_audit::graph::Graph;
 use tch_audit::probe::{Labels, Preprocess, Probe};
 use tch_audit::{Error, Model, UnitId};
 
@@ -54,8 +54,8 @@ fn ids(site: &str, units: impl IntoIterator<Item = usize>) -> Vec<UnitId> {
     units.into_iter().map(|u| UnitId::new(site, u)).collect()
 }
 
-fn right(model: &Model<'_>, graph: &Graph, probe: &Probe) -> f64 {
-    let right = correct(model, graph, &[], probe).unwrap();
+fn right(graph: &Traced<'_>, probe: &Probe) -> f64 {
+    let right = correct(graph, &[], probe).unwrap();
     right.iter().filter(|r| **r).count() as f64 / right.len() as f64
 }
 
@@ -69,13 +69,13 @@ fn refitting_mends_a_spoilt_last_layer_is_deterministic_and_can_be_taken_back() 
     tch::no_grad(|| weight.copy_(&spoilt));
     let model = Model::new(&vs, &net);
     let (fit_on, test) = (colours(48, 1), colours(30, 2));
-    let graph = Graph::trace(&model, &test.tensor(0..1).unwrap()).unwrap();
-    assert_eq!(right(&model, &graph, &test), 0.0);
+    let graph = Traced::new(&model, &test.tensor(0..1).unwrap()).unwrap();
+    assert_eq!(right(&graph, &test), 0.0);
     let variables = || vs.variables().into_iter().map(|(n, t)| (n, t.detach().copy())).collect::<Vec<_>>();
     let before: std::collections::BTreeMap<String, Tensor> = variables().into_iter().collect();
 
     let layer = LastLayer::of(&graph).unwrap();
-    let features = layer.features(&model, &graph, &[], &fit_on).unwrap();
+    let features = layer.features(&graph, &[], &fit_on).unwrap();
     let labels = fit_on.labels().unwrap();
     let refit = layer.refit(&model, &features, &labels).unwrap();
     assert!(variables().iter().all(|(n, t)| *t == before[n]), "fitting alone changes nothing");
@@ -86,7 +86,7 @@ fn refitting_mends_a_spoilt_last_layer_is_deterministic_and_can_be_taken_back() 
     assert_eq!(again.logits(&features), refit.logits(&features), "same images, same weights");
 
     let old = layer.install(&model, &refit).unwrap();
-    assert!(right(&model, &graph, &test) > 0.9);
+    assert!(right(&graph, &test) > 0.9);
     assert!(vs.trainable_variables().iter().all(Tensor::requires_grad), "still trainable");
     let _ = layer.install(&model, &old).unwrap();
     assert!(variables().iter().all(|(n, t)| *t == before[n]), "back, to the bit");
@@ -99,7 +99,7 @@ fn a_network_that_does_not_end_in_a_linear_layer_is_refused_with_the_reason() {
     let x = Tensor::rand([1, 3, 8, 8], (Kind::Float, Device::Cpu));
     let refusal = |net: &dyn ModuleT| {
         let model = Model::new(&vs, net);
-        match LastLayer::of(&Graph::trace(&model, &x).unwrap()) {
+        match LastLayer::of(&Traced::new(&model, &x).unwrap()) {
             Err(Error::Refused { action: "repair", reason, .. }) => reason,
             other => panic!("{other:?}"),
         }
@@ -117,19 +117,13 @@ fn nothing_is_removed_when_nothing_helps() {
     let net = planted(&vs);
     let model = Model::new(&vs, &net);
     let evaluations = [evaluation(1)];
-    let graph = Graph::trace(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
     let layer = LastLayer::of(&graph).unwrap();
     for layer in [None, Some(&layer)] {
         let candidates = ids("eye", 0..3);
-        let choice = choose(
-            &model,
-            &graph,
-            (&candidates, &Methods::default()),
-            &evaluations,
-            layer,
-            &choose::Options::default(),
-        )
-        .unwrap();
+        let choice =
+            choose(&graph, (&candidates, &Methods::default()), &evaluations, layer, &choose::Options::default())
+                .unwrap();
         assert_eq!(choice.removed, 0);
         assert_eq!(choice.sweep.iter().map(|s| s.removed).collect::<Vec<_>>(), [0, 1, 2, 3], "though all were tried");
         let mut order = choice.order;
@@ -144,11 +138,10 @@ fn units_that_cannot_be_zeroed_are_listed_with_the_reason() {
     let net = planted(&vs);
     let model = Model::new(&vs, &net);
     let evaluations = [evaluation(1)];
-    let graph = Graph::trace(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
     let candidates = [UnitId::new("fc", 1), UnitId::new("eye", 3)];
     let choice =
-        choose(&model, &graph, (&candidates, &Methods::default()), &evaluations, None, &choose::Options::default())
-            .unwrap();
+        choose(&graph, (&candidates, &Methods::default()), &evaluations, None, &choose::Options::default()).unwrap();
     assert_eq!(choice.order, ids("eye", [3]));
     let [(unit, reason)] = choice.refused.as_slice() else { panic!("{:?}", choice.refused) };
     assert_eq!(*unit, UnitId::new("fc", 1));
@@ -161,13 +154,12 @@ fn random_controls_come_from_the_same_layers_as_the_chosen_units() {
     let net = planted(&vs);
     let model = Model::new(&vs, &net);
     let evaluations = [evaluation(1)];
-    let graph = Graph::trace(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
     let layer = LastLayer::of(&graph).unwrap();
     let before: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.detach().copy()).collect();
     let run = |units: &[UnitId], draws| {
         let options = compare::Options { draws, ..Default::default() };
-        let mut outcome =
-            compare(&model, &graph, (units, &Methods::default()), &evaluations, Some(&layer), &options).unwrap();
+        let mut outcome = compare(&graph, (units, &Methods::default()), &evaluations, Some(&layer), &options).unwrap();
         assert!(outcome.refit.is_some());
         outcome.comparisons.remove(0)
     };

@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::nn;
 use tch::{Device, Tensor};
+use tch_audit::Traced;
 use tch_audit::exemplars::{
     Compat, Exemplar, Exemplars, FILE, Options, Run, Shard, estimate, export_npy, import_npy, merge,
 };
-use tch_audit::graph::Graph;
 use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
 use tch_audit::{Error, Model, Result};
 
@@ -79,9 +79,9 @@ impl Bench {
 
     fn with<R>(&self, source: &dyn Source, options: &Options, work: impl FnOnce(Run<'_, '_>) -> R) -> R {
         let model = self.net.model();
-        let graph = Graph::trace(&model, &self.probe.tensor(0..1).unwrap()).unwrap();
+        let graph = Traced::new(&model, &self.probe.tensor(0..1).unwrap()).unwrap();
         let sites = graph.select(&SITES).unwrap();
-        work(Run::new(&model, &graph, &sites, source, options).unwrap())
+        work(Run::new(&graph, &sites, source, options).unwrap())
     }
 
     fn run(&self, options: &Options, out: &Path) -> Vec<u8> {
@@ -91,8 +91,8 @@ impl Bench {
 
     fn compute(&self, options: &Options) -> Exemplars {
         let model = self.net.model();
-        let graph = Graph::trace(&model, &self.probe.tensor(0..1).unwrap()).unwrap();
-        Exemplars::compute(&model, &graph, &graph.select(&SITES).unwrap(), &self.probe, options).unwrap()
+        let graph = Traced::new(&model, &self.probe.tensor(0..1).unwrap()).unwrap();
+        Exemplars::compute(&graph, &graph.select(&SITES).unwrap(), &self.probe, options).unwrap()
     }
 
     /// The maps of site `one`, image by image.
@@ -247,7 +247,7 @@ fn several_passes_give_the_bytes_of_one() {
     let bench = Bench::new(40);
     let whole = bench.run(&everything(), folder().path());
     let model = bench.net.model();
-    let graph = Graph::trace(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
     let sites = graph.select(&SITES).unwrap();
     let one = estimate(&sites, &bench.probe, &everything()).unwrap();
     assert_eq!((one.passes.len(), one.passes[0].clone()), (1, 0..3));
@@ -379,7 +379,7 @@ fn a_nan_is_reported_with_site_unit_and_image() {
 fn options_that_make_no_sense_are_refused() {
     let bench = Bench::new(5);
     let model = bench.net.model();
-    let graph = Graph::trace(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
     let sites = graph.select(&SITES).unwrap();
     let units = |site: &str, units: Vec<usize>| BTreeMap::from([(site.to_string(), units)]);
     let d = Options::default;

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use tch::nn;
 use tch::{Device, Tensor};
+use tch_audit::Traced;
 use tch_audit::exemplars::{Options, Run};
-use tch_audit::graph::Graph;
 use tch_audit::probe::{Batch, Digest, Preprocess, Source, image_tensor};
 use tch_audit::{Model, Result};
 
@@ -92,11 +92,11 @@ fn work(images: usize, exemplars: bool) {
         noise.batches(&ranges, &mut |batch| model.forward(&batch.input).map(drop)).unwrap();
         return;
     }
-    let graph = Graph::trace(&model, &Tensor::zeros([1, 3, 6, 6], (tch::Kind::Float, Device::Cpu))).unwrap();
+    let graph = Traced::new(&model, &Tensor::zeros([1, 3, 6, 6], (tch::Kind::Float, Device::Cpu))).unwrap();
     let sites = graph.select(&["one"]).unwrap();
     let out = tempfile::tempdir().unwrap();
     let options = Options::default();
-    let run = Run::new(&model, &graph, &sites, &noise, &options).unwrap();
+    let run = Run::new(&graph, &sites, &noise, &options).unwrap();
     println!("{}", run.estimate());
     run.write(out.path()).unwrap();
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
+use tch_audit::Traced;
 use tch_audit::exemplars::{Compat, Exemplars, Options, UnitExemplars, export_npy, region};
-use tch_audit::graph::Graph;
 use tch_audit::probe::{Preprocess, Probe};
 use tch_audit::{Model, Region};
 
@@ -105,12 +105,12 @@ fn computed(golden: &Golden, k: usize, change: impl FnOnce(&mut Options)) -> (Ex
     let (vs, net) = golden.network();
     let model = Model::new(&vs, &net);
     let probe = golden.probe();
-    let graph = Graph::trace(&model, &probe.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &probe.tensor(0..1).unwrap()).unwrap();
     let sites = golden.runs().into_iter().map(|(_, _, site)| site).collect::<Vec<_>>();
     let sites = graph.select(&sites).unwrap();
     let mut options = golden.options(k);
     change(&mut options);
-    (Exemplars::compute(&model, &graph, &sites, &probe, &options).unwrap(), probe)
+    (Exemplars::compute(&graph, &sites, &probe, &options).unwrap(), probe)
 }
 
 fn live<'e>(golden: &Golden, exemplars: &'e Exemplars, layer: &str, k: usize, site: &'e str) -> Vec<&'e UnitExemplars> {

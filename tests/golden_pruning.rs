@@ -7,8 +7,9 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{CModule, Tensor};
-use tch_audit::edit::{NoOptimizer, PrunePlan, Reason, Slice};
-use tch_audit::graph::Graph;
+use tch_audit::Reason;
+use tch_audit::Traced;
+use tch_audit::edit::{NoOptimizer, PrunePlan, Slice};
 use tch_audit::{Error, Model};
 
 #[derive(Deserialize)]
@@ -119,14 +120,14 @@ fn request(folder: &Path, file: &str, network: &Network, case: &Case, io: &Io) -
     let mut module = CModule::load(folder.join(file)).map_err(|e| e.to_string())?;
     module.set_eval();
     let model = Model::script(&module).map_err(|e| e.to_string())?;
-    let graph = Graph::trace(&model, input).map_err(|e| e.to_string())?;
+    let graph = Traced::new(&model, input).map_err(|e| e.to_string())?;
     let before = state(&model);
     let slices = slices(case);
     let kind = file.trim_end_matches(".pt");
     let decision = case.expected.decision_by_file.get(kind).unwrap_or(&case.expected.decision);
     let plan = PrunePlan::of_slices(&graph, &slices);
     let done = plan.as_ref().map_err(|e| e.to_string()).cloned();
-    let outcome = plan.and_then(|plan| plan.apply(&model, &graph, input, NoOptimizer));
+    let outcome = plan.and_then(|plan| plan.apply(&graph, input, NoOptimizer));
     match (decision.as_str(), outcome) {
         ("prune", Ok(pruned)) => {
             let plan = done?;
@@ -244,10 +245,8 @@ fn five_rounds_with_gradients_in_between_are_never_wrong() {
                 // The same module over and over, with gradients before every round but the first.
                 let model = Model::script(&module).unwrap();
                 let before = state(&model);
-                let graph = Graph::trace(&model, input).unwrap();
-                match PrunePlan::of_slices(&graph, &slices(case))
-                    .and_then(|p| p.apply(&model, &graph, input, NoOptimizer))
-                {
+                let graph = Traced::new(&model, input).unwrap();
+                match PrunePlan::of_slices(&graph, &slices(case)).and_then(|p| p.apply(&graph, input, NoOptimizer)) {
                     Ok(pruned) => {
                         let expected = io.tensors(&format!("{}.zeroed", case.case.replace('.', "_")), network.outputs);
                         let by = tch::no_grad(|| difference(&run(&module, input), &expected));

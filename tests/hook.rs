@@ -2,7 +2,7 @@
 
 use tch::nn::{self, Module, ModuleT};
 use tch::{CModule, Device, Kind, Tensor};
-use tch_audit::graph::Graph;
+use tch_audit::Traced;
 use tch_audit::{Error, Model, hook};
 
 mod common;
@@ -199,8 +199,8 @@ fn a_forward_pass_that_panics_is_an_error_of_one_line() {
     let error = model.forward(&Tensor::zeros([1, 7], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
     assert!(error.contains("[1, 7]") && error.contains("cannot be multiplied"), "{error}");
     assert!(!error.contains("frame #") && !error.contains('\n'), "{error}");
-    assert!(Graph::trace(&model, &Tensor::zeros([1, 7], (Kind::Float, Device::Cpu))).is_err());
-    assert!(Graph::trace(&model, &Tensor::zeros([1, 8], (Kind::Float, Device::Cpu))).is_ok());
+    assert!(Traced::new(&model, &Tensor::zeros([1, 7], (Kind::Float, Device::Cpu))).is_err());
+    assert!(Traced::new(&model, &Tensor::zeros([1, 8], (Kind::Float, Device::Cpu))).is_ok());
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn two_models_that_share_a_parameter_each_see_it_under_their_own_name() {
     let second = nn::func(move |x: &Tensor| x.linear(&w, Some(&b)).tanh());
     let x = Tensor::rand([2, 4], (Kind::Float, Device::Cpu));
     let (one, two) = (Model::new(&shared, &first), Model::new(&other, &second));
-    let site = |m: &Model| Graph::trace(m, &x).unwrap().sites()[0].name.clone();
+    let site = |m: &Model| Traced::new(m, &x).unwrap().sites()[0].name.clone();
     assert_eq!((site(&one).as_str(), site(&two).as_str()), ("w", "trunk"));
     other.freeze();
 }
@@ -252,7 +252,7 @@ fn sites_are_found_again_in_five_passes_with_gradients_in_between() {
             let input = &io.iter().find(|(n, _)| n == "input").unwrap().1;
             let module = CModule::load(&path).unwrap();
             let model = Model::script(&module).unwrap();
-            let graph = Graph::trace(&model, input).unwrap();
+            let graph = Traced::new(&model, input).unwrap();
             assert!(!graph.sites().is_empty(), "{path:?}");
             let mut first: Option<Vec<Vec<u8>>> = None;
             for pass in 0..5 {
@@ -261,7 +261,7 @@ fn sites_are_found_again_in_five_passes_with_gradients_in_between() {
                     let _ = module.forward_is(&[tch::IValue::Tensor(input.shallow_clone())]).unwrap();
                 }
                 let mut read = vec![Vec::new(); graph.sites().len()];
-                let output = graph.read(&model, graph.sites(), input, |i, a| {
+                let output = graph.read(&graph.sites(), input, |i, a| {
                     let flat: Vec<f32> = a.contiguous().view([-1]).try_into().unwrap();
                     read[i] = flat.iter().flat_map(|x| x.to_le_bytes()).collect();
                     Ok(())
@@ -287,7 +287,7 @@ fn layers_scopes_and_raw_sites_of_torchscript_modules_are_named_as_in_python() {
     let Some(models) = data("models") else { return };
     for file in ["resnet20_cifar10.pt", "resnet20_cifar10_traced.pt"] {
         let model = Model::load(models.join(file)).unwrap();
-        let graph = Graph::trace(&model, &Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu))).unwrap();
+        let graph = Traced::new(&model, &Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu))).unwrap();
         let layer3 = graph.site("layer3").unwrap();
         assert_eq!((layer3.units, layer3.size), (64, (8, 8)), "{file}");
         assert_eq!(graph.site("layer2.1").unwrap().size, (16, 16));
@@ -305,14 +305,14 @@ fn a_layer_used_twice_has_a_site_for_each_use() {
     let net = nn::func(move |x| fc.forward(&fc.forward(x).relu()).tanh());
     let model = Model::new(&vs, &net);
     let x = Tensor::rand([3, 4], (Kind::Float, Device::Cpu));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let names: Vec<&str> = graph.sites().iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["fc#1", "fc#1@raw", "fc#2", "fc#2@raw"]);
     let error = graph.site("fc").unwrap_err().to_string();
     assert!(error.contains("used 2 times") && error.contains("fc#1, fc#2"), "{error}");
     let mut maxima = Vec::new();
     let y = graph
-        .read(&model, &graph.select(&["fc#1", "fc#2"]).unwrap(), &x, |_, a| {
+        .read(&graph.select(&["fc#1", "fc#2"]).unwrap(), &x, |_, a| {
             maxima.push(a.copy());
             Ok(())
         })
@@ -328,11 +328,11 @@ fn a_masked_unit_is_zero_for_every_later_operator_and_the_model_is_untouched() {
     let model = Model::new(&vs, &net);
     let x = Tensor::rand([2, 3, 64, 64], (Kind::Float, Device::Cpu));
     let before = model.forward(&x).unwrap();
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let site = graph.site("layer4").unwrap().clone();
     assert_eq!(site.units, 512);
     let masks = [tch_audit::graph::Mask { site, units: vec![3, 500] }];
-    let masked = graph.read_masked(&model, &[], &masks, &x, |_, _| Ok(())).unwrap();
+    let masked = graph.read_masked(&[], &masks, &x, |_, _| Ok(())).unwrap();
     let masked = masked.view([2, 512]);
     assert_eq!(masked.select(1, 3).abs().max().double_value(&[]), 0.0);
     assert_eq!(masked.select(1, 4), before.view([2, 512]).select(1, 4));

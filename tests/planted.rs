@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
+use tch_audit::Traced;
 use tch_audit::describe::concepts::{Concepts, Options, Overlap};
 use tch_audit::describe::{Describer, Description, Status};
-use tch_audit::evaluate::stats::auc;
 use tch_audit::exemplars::{self, Exemplars};
-use tch_audit::graph::Graph;
 use tch_audit::probe::paint::{self, Concept, Painted};
 use tch_audit::probe::{Preprocess, Probe, drawn, image_tensor};
+use tch_audit::stats::auc;
 use tch_audit::{Error, Model, Region};
 
 mod common;
@@ -75,10 +75,10 @@ fn audit_with(
     options: Options,
 ) -> tch_audit::Result<Vec<(String, Description)>> {
     let model = Model::new(vs, net);
-    let graph = Graph::trace(&model, &probe.tensor(0..1)?)?;
+    let graph = Traced::new(&model, &probe.tensor(0..1)?)?;
     let sites = graph.select(patterns)?;
-    let found = Exemplars::compute(&model, &graph, &sites, probe, &exemplars::Options::default())?;
-    let concepts = Concepts::new(&model, &graph, &sites, probe, bank, options)?;
+    let found = Exemplars::compute(&graph, &sites, probe, &exemplars::Options::default())?;
+    let concepts = Concepts::new(&graph, &sites, probe, bank, options)?;
     let described = concepts.describe(&found.units)?;
     assert_eq!(described.len(), found.units.len());
     Ok(found.units.iter().map(|u| u.id.to_string()).zip(described).collect())
@@ -432,10 +432,10 @@ fn iou_equals_brute_force_over_all_pixels() {
     let net = Net(move |x: &Tensor, _| x.apply(&layer));
     let probe = drawn(1, 24, 5).unwrap();
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &probe.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &probe.tensor(0..1).unwrap()).unwrap();
     let sites = graph.select(&["layer"]).unwrap();
-    let found = Exemplars::compute(&model, &graph, &sites, &probe, &exemplars::Options::default()).unwrap();
-    let concepts = Concepts::new(&model, &graph, &sites, &probe, vec![corner()], Options::default()).unwrap();
+    let found = Exemplars::compute(&graph, &sites, &probe, &exemplars::Options::default()).unwrap();
+    let concepts = Concepts::new(&graph, &sites, &probe, vec![corner()], Options::default()).unwrap();
     let painted: Vec<Painted> = (0..probe.len()).map(|i| corner().paint(probe.image(i), 0)).collect();
     let images: Vec<image::RgbImage> = painted.iter().map(|p| p.image.clone()).collect();
     let maps = tch::no_grad(|| net.forward_t(&image_tensor(&images, probe.preprocess()).unwrap(), false));

@@ -1063,10 +1063,10 @@ fn a_generator_is_shown_latent_vectors_and_looked_at_by_its_images() {
     assert_eq!(f64::from(pixel), ((output + 1.0) / 2.0 * 255.0).round(), "-1 to 1 becomes 0 to 255");
 
     // Exemplars: the images of the inputs that excite a unit most, found by hand.
-    let graph = tch_audit::graph::Graph::trace(&model, &z.narrow(0, 0, 2)).unwrap();
+    let graph = tch_audit::Traced::new(&model, &z.narrow(0, 0, 2)).unwrap();
     let sites = graph.select(&["make"]).unwrap();
     let options = tch_audit::exemplars::Options { k: 3, ..Default::default() };
-    let exemplars = tch_audit::exemplars::Exemplars::compute(&model, &graph, &sites, &probe, &options).unwrap();
+    let exemplars = tch_audit::exemplars::Exemplars::compute(&graph, &sites, &probe, &options).unwrap();
     let weights = vs.variables()["make.weight"].get(7);
     let activation = z.matmul(&weights) + vs.variables()["make.bias"].get(7);
     let best = activation.argmax(0, false).int64_value(&[]);

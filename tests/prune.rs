@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use tch::nn::{self, Module, ModuleT, Optimizer, OptimizerConfig, VarStore};
 use tch::{CModule, Device, Kind, TchError, Tensor};
+use tch_audit::Reason;
+use tch_audit::Traced;
 use tch_audit::edit::journal::{Journal, Originals};
-use tch_audit::edit::{Cost, Edit, Method, NoOptimizer, Plan, PrunePlan, Pruned, Reason, Slice, load_pruned};
-use tch_audit::graph::Graph;
+use tch_audit::edit::{Cost, Edit, Method, NoOptimizer, PrunePlan, Pruned, Slice, ZeroPlan, load_pruned};
 use tch_audit::{Error, Model, UnitId};
 
 fn noise(shape: &[i64]) -> Tensor {
@@ -46,8 +47,8 @@ fn kind(error: &Error) -> Option<Reason> {
 
 /// Traces, plans and applies.
 fn prune(model: &Model, x: &Tensor, units: &[UnitId]) -> Result<Pruned, Error> {
-    let graph = Graph::trace(model, x)?;
-    PrunePlan::new(&graph, units)?.apply(model, &graph, x, NoOptimizer)
+    let graph = Traced::new(model, x)?;
+    PrunePlan::new(&graph, units)?.apply(&graph, x, NoOptimizer)
 }
 
 /// `fc` (4 to 6), something, `out` (6 to 2).
@@ -73,17 +74,17 @@ fn training_goes_on(build: impl Fn(&VarStore) -> Result<Optimizer, TchError>) {
     let held = loss();
 
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let wanted = [units("layer2.0.conv1", [0, 5, 77]), units("layer3", [8, 200])].concat();
     let plan = PrunePlan::new(&graph, &wanted).unwrap();
-    let expected = graph.read_masked(&model, &[], &PrunePlan::masks(&graph, &wanted).unwrap(), &x, |_, _| Ok(()));
+    let expected = graph.read_masked(&[], &PrunePlan::masks(&graph, &wanted).unwrap(), &x, |_, _| Ok(()));
     let rebuilt = RefCell::new(0);
     let rebuild = || {
         *rebuilt.borrow_mut() += 1;
         *optimizer.borrow_mut() = build(&vs)?;
         Ok(())
     };
-    let pruned = plan.apply(&model, &graph, &x, rebuild).unwrap();
+    let pruned = plan.apply(&graph, &x, rebuild).unwrap();
     assert_eq!(*rebuilt.borrow(), 1);
     assert!(close(&model.forward(&x).unwrap(), &expected.unwrap()));
     let shape = |name: &str| model.parameter(name).unwrap().size();
@@ -136,7 +137,7 @@ fn an_optimizer_that_cannot_be_rebuilt_takes_the_edit_back() {
     let vs = VarStore::new(Device::Cpu);
     let net = two_layers(&vs, Tensor::relu);
     let (model, x) = (Model::new(&vs, &net), noise(&[3, 4]));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let (before, output) = (bits(&model), model.forward(&x).unwrap());
     let plan = PrunePlan::new(&graph, &units("fc", [1])).unwrap();
     let seen = RefCell::new(Vec::new());
@@ -144,7 +145,7 @@ fn an_optimizer_that_cannot_be_rebuilt_takes_the_edit_back() {
         *seen.borrow_mut() = model.parameter("fc.weight").unwrap().size();
         Err(TchError::Torch("no such optimizer".to_string()))
     };
-    let error = plan.apply(&model, &graph, &x, fails).unwrap_err();
+    let error = plan.apply(&graph, &x, fails).unwrap_err();
     assert_eq!(*seen.borrow(), [5, 4], "it is called with the model pruned");
     assert!(error.to_string().contains("no such optimizer"), "{error}");
     assert!(same(&before, &model));
@@ -156,11 +157,11 @@ fn an_optimizer_closure_that_panics_leaves_every_byte_as_it_was() {
     let vs = VarStore::new(Device::Cpu);
     let net = two_layers(&vs, Tensor::relu);
     let (model, x) = (Model::new(&vs, &net), noise(&[3, 4]));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let before = bits(&model);
     let plan = PrunePlan::new(&graph, &units("fc", [1])).unwrap();
     let panics = || -> Result<(), TchError> { panic!("the learning rate is not a number") };
-    let apply = || plan.apply(&model, &graph, &x, panics).map(drop);
+    let apply = || plan.apply(&graph, &x, panics).map(drop);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(apply));
     assert!(!matches!(outcome, Ok(Ok(()))));
     assert!(same(&before, &model));
@@ -208,15 +209,15 @@ fn a_graph_of_before_the_edit_prunes_nothing_wrong() {
     let vs = VarStore::new(Device::Cpu);
     let net = two_layers(&vs, Tensor::relu);
     let (model, x) = (Model::new(&vs, &net), noise(&[3, 4]));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let stale = PrunePlan::new(&graph, &units("fc", [5])).unwrap();
     let _ = prune(&model, &x, &units("fc", [0])).unwrap();
     let before = bits(&model);
-    let error = stale.apply(&model, &graph, &x, NoOptimizer).unwrap_err();
+    let error = stale.apply(&graph, &x, NoOptimizer).unwrap_err();
     assert!(matches!(&error, Error::Shape { .. }) && error.to_string().contains("trace it again"), "{error}");
     // Units that are still there are others now.
     let stale = PrunePlan::new(&graph, &units("fc", [2])).unwrap();
-    assert!(stale.apply(&model, &graph, &x, NoOptimizer).is_err());
+    assert!(stale.apply(&graph, &x, NoOptimizer).is_err());
     assert!(same(&before, &model));
 }
 
@@ -257,7 +258,7 @@ fn slices_that_are_not_there_are_refused() {
     let vs = VarStore::new(Device::Cpu);
     let net = two_layers(&vs, Tensor::relu);
     let (model, x) = (Model::new(&vs, &net), noise(&[3, 4]));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let of = |parameter: &str, dimension, indices: &[i64]| {
         let slice = Slice { parameter: parameter.into(), dimension, indices: indices.to_vec() };
         PrunePlan::of_slices(&graph, &[slice])
@@ -304,13 +305,13 @@ fn einsum_over_the_channels_is_exact_or_refused() {
     let net = two_layers(&vs, move |x| Tensor::einsum("ni,ij->nj", &[x, &weight], None::<i64>));
     let (model, x) = (Model::new(&vs, &net), noise(&[3, 4]));
     let (before, output) = (bits(&model), model.forward(&x).unwrap());
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     match prune(&model, &x, &units("fc@raw", [2])) {
         Ok(pruned) => {
             let now = model.forward(&x).unwrap();
             pruned.undo().unwrap();
             let masks = PrunePlan::masks(&graph, &units("fc@raw", [2])).unwrap();
-            assert!(close(&now, &graph.read_masked(&model, &[], &masks, &x, |_, _| Ok(())).unwrap()));
+            assert!(close(&now, &graph.read_masked(&[], &masks, &x, |_, _| Ok(())).unwrap()));
         }
         Err(error) => assert!(kind(&error).is_some(), "{error}"),
     }
@@ -383,11 +384,11 @@ fn both_halves_of_a_split_layer_are_masked_where_they_are() {
         out.forward(&(halves[0].tanh() * gate).mean_dim([2, 3].as_slice(), false, None::<Kind>))
     });
     let (model, x) = (Model::new(&vs, &net), noise(&[2, 3, 5, 5]));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     for unit in [1, 6] {
         let wanted = units("conv", [unit]);
         let masks = PrunePlan::masks(&graph, &wanted).unwrap();
-        let masked = graph.read_masked(&model, &[], &masks, &x, |_, _| Ok(())).unwrap();
+        let masked = graph.read_masked(&[], &masks, &x, |_, _| Ok(())).unwrap();
         let pruned = prune(&model, &x, &wanted).unwrap();
         assert!(close(&model.forward(&x).unwrap(), &masked), "conv/{unit}");
         assert_eq!(model.parameter("conv.weight").unwrap().size(), [6, 3, 1, 1]);
@@ -407,10 +408,10 @@ fn masks_never_write_to_a_parameter() {
         out.forward(&x.mean_dim([2, 3].as_slice(), false, None::<Kind>))
     });
     let (model, x) = (Model::new(&vs, &net), noise(&[1, 3, 5, 5]));
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let (before, wanted) = (bits(&model), units("conv@raw", [2]));
     let masks = PrunePlan::masks(&graph, &wanted).unwrap();
-    let masked = graph.read_masked(&model, &[], &masks, &x, |_, _| Ok(())).unwrap();
+    let masked = graph.read_masked(&[], &masks, &x, |_, _| Ok(())).unwrap();
     assert!(same(&before, &model));
     let pruned = prune(&model, &x, &wanted).unwrap();
     assert_eq!(model.parameter("scale").unwrap().size(), [3]);
@@ -427,11 +428,11 @@ fn zeroing_follows_shared_normalisations_and_shifts_of_any_shape() {
     let x = noise(&[2, 3, 4, 4]);
     let check = |vs: &VarStore, net: &dyn ModuleT, of: &str| {
         let model = Model::new(vs, net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let before = bits(&model);
-        let plan = Plan::zero(&graph, &units(of, [1])).unwrap();
-        let masked = graph.read_masked(&model, &[], plan.masks(), &x, |_, _| Ok(())).unwrap();
-        let applied = plan.apply(&model, &graph, &x).unwrap_or_else(|e| panic!("{e}\n{plan}"));
+        let plan = ZeroPlan::zero(&graph, &units(of, [1])).unwrap();
+        let masked = graph.read_masked(&[], plan.masks(), &x, |_, _| Ok(())).unwrap();
+        let applied = plan.apply(&graph, &x).unwrap_or_else(|e| panic!("{e}\n{plan}"));
         assert!(close(&model.forward(&x).unwrap(), &masked));
         applied.undo().unwrap();
         assert!(same(&before, &model));
@@ -569,11 +570,11 @@ impl Edited {
 
 fn edit(method: Method, (from, to): (&Path, &Path), units: &[UnitId], x: &Tensor) {
     let model = Model::load(from).unwrap();
-    let graph = Graph::trace(&model, x).unwrap();
+    let graph = Traced::new(&model, x).unwrap();
     let edit = Edit::new(method, &graph, units).unwrap();
-    let originals = Originals::before(&edit, &model, &graph).unwrap();
-    let edited = edit.apply(&model, &graph, x, NoOptimizer).unwrap();
-    let after = Graph::trace(&model, x).unwrap();
+    let originals = Originals::before(&edit, &graph).unwrap();
+    let edited = edit.apply(&graph, x, NoOptimizer).unwrap();
+    let after = Traced::new(&model, x).unwrap();
     let costs = (Cost::of(&graph), Cost::of(&after));
     let entry = Journal::save(&model, (from, to), &edit, costs, edited.difference(), &x.size(), &originals).unwrap();
     assert_eq!((entry.method, entry.units.as_slice()), (method, units));
@@ -686,7 +687,7 @@ fn a_frozen_module_is_refused_as_frozen() {
     let model = Model::load(&path).unwrap();
     assert!(model.is_frozen());
     let output = model.forward(&x).unwrap();
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let site = graph.sites()[0].name.clone();
     let error = PrunePlan::new(&graph, &units(&site, [0])).unwrap_err();
     assert_eq!(kind(&error), Some(Reason::Frozen), "{site}: {error}");

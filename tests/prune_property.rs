@@ -9,8 +9,10 @@ use random::{Block, HEADS, Net, PATTERNS, PLAIN, Recipe, build};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};
-use tch_audit::edit::{Cost, NoOptimizer, Plan, PrunePlan, Reason, Slice};
-use tch_audit::graph::{Graph, SiteKind};
+use tch_audit::Reason;
+use tch_audit::Traced;
+use tch_audit::edit::{Cost, NoOptimizer, PrunePlan, Slice, ZeroPlan};
+use tch_audit::graph::SiteKind;
 use tch_audit::{Error, Model, UnitId};
 
 /// How far outputs may differ, as a share of the largest.
@@ -89,7 +91,7 @@ fn prune(net: &Net, model: &Model, units: &[UnitId], deeper: bool) -> Result<Opt
     let x = &net.input;
     // The plan is verified on one input, and must hold on any.
     let other = Tensor::randn([2, 3, 8, 10], (Kind::Float, Device::Cpu)) * 1.5;
-    let graph = Graph::trace(model, x).map_err(|e| e.to_string())?;
+    let graph = Traced::new(model, x).map_err(|e| e.to_string())?;
     let before = bytes(net, model);
     let outputs = [x, &other].map(|x| model.forward(x).unwrap());
     let untouched = || {
@@ -109,10 +111,10 @@ fn prune(net: &Net, model: &Model, units: &[UnitId], deeper: bool) -> Result<Opt
         return Err(format!("{missing} is not in the plan"));
     }
     let masks = PrunePlan::masks(&graph, units).map_err(|e| format!("masks: {e}"))?;
-    let masked = [x, &other].map(|x| graph.read_masked(model, &[], &masks, x, |_, _| Ok(())));
+    let masked = [x, &other].map(|x| graph.read_masked(&[], &masks, x, |_, _| Ok(())));
     let by_hand = [x, &other].map(|x| zeroed_by_hand(model, &plan.slices, x));
     untouched()?;
-    let pruned = match plan.apply(model, &graph, x, NoOptimizer) {
+    let pruned = match plan.apply(&graph, x, NoOptimizer) {
         Ok(pruned) => pruned,
         // A plan that relies on nothing in the model's code and computes something else is a wrong plan.
         Err(Error::RolledBack { kind: Reason::Silent, reason }) if plan.relies_on.is_empty() => {
@@ -131,7 +133,7 @@ fn prune(net: &Net, model: &Model, units: &[UnitId], deeper: bool) -> Result<Opt
             close(&output, &by_hand[i]).map_err(|e| format!("input {i}: pruned, not as zeroed by hand: {e}"))?;
         }
         shapes_follow(model, &before, &plan.slices)?;
-        let again = Graph::trace(model, x).map_err(|e| format!("tracing the pruned model: {e}"))?;
+        let again = Traced::new(model, x).map_err(|e| format!("tracing the pruned model: {e}"))?;
         let (expected, recount) = (Cost::of(&graph), Cost::of(&again));
         if plan.before != expected || plan.after != recount {
             return Err(format!("{:?} to {:?}; counted {expected:?} to {recount:?}", plan.before, plan.after));
@@ -156,19 +158,19 @@ fn prune(net: &Net, model: &Model, units: &[UnitId], deeper: bool) -> Result<Opt
 /// Zeroes `units` and takes it back; the reason when refused. `Err` is a bug.
 fn zero(net: &Net, model: &Model, units: &[UnitId]) -> Result<Option<(Reason, bool)>, String> {
     let x = &net.input;
-    let graph = Graph::trace(model, x).map_err(|e| e.to_string())?;
+    let graph = Traced::new(model, x).map_err(|e| e.to_string())?;
     let (before, output) = (bytes(net, model), model.forward(x).unwrap());
     let untouched = || {
         let back = same(&before, &bytes(net, model)) && model.forward(x).unwrap() == output;
         if back { Ok(()) } else { Err("not everything is back".to_string()) }
     };
-    let plan = match Plan::zero(&graph, units) {
+    let plan = match ZeroPlan::zero(&graph, units) {
         Ok(plan) => plan,
         Err(Error::Refused { kind, .. }) => return untouched().map(|()| Some((kind, false))),
         Err(other) => return Err(format!("planning: {other}")),
     };
-    let masked = graph.read_masked(model, &[], plan.masks(), x, |_, _| Ok(()));
-    match plan.apply(model, &graph, x) {
+    let masked = graph.read_masked(&[], plan.masks(), x, |_, _| Ok(()));
+    match plan.apply(&graph, x) {
         Ok(applied) => {
             let now = model.forward(x).map_err(|e| e.to_string())?;
             let masked = masked.map_err(|e| format!("masking: {e}"))?;
@@ -182,7 +184,7 @@ fn zero(net: &Net, model: &Model, units: &[UnitId]) -> Result<Option<(Reason, bo
 }
 
 /// One to three units, of one site or of several.
-fn some_units(graph: &Graph, rng: &mut fastrand::Rng, kinds: &[SiteKind], several: bool) -> Vec<UnitId> {
+fn some_units(graph: &Traced<'_>, rng: &mut fastrand::Rng, kinds: &[SiteKind], several: bool) -> Vec<UnitId> {
     let sites: Vec<_> = graph.sites().iter().filter(|s| kinds.contains(&s.kind)).collect();
     let mut chosen = BTreeSet::new();
     for _ in 0..if several { 2 } else { 1 } {
@@ -232,7 +234,7 @@ fn random_networks_are_pruned_exactly_or_refused_untouched() {
     let counts = RefCell::new(Counts::default());
     for_random_networks(120, recipes(0..PATTERNS.len(), 0..HEADS), |recipe, net| {
         let model = Model::new(&net.vs, net);
-        let graph = Graph::trace(&model, &net.input).map_err(|e| e.to_string())?;
+        let graph = Traced::new(&model, &net.input).map_err(|e| e.to_string())?;
         let mut rng = fastrand::Rng::with_seed(recipe.seed ^ 1);
         for request in 0..8 {
             let units = some_units(&graph, &mut rng, ALL_KINDS, request % 4 == 3);
@@ -255,7 +257,7 @@ fn random_networks_are_zeroed_exactly_or_refused_untouched() {
     let counts = RefCell::new(Counts::default());
     for_random_networks(120, recipes(0..PATTERNS.len(), 0..HEADS), |recipe, net| {
         let model = Model::new(&net.vs, net);
-        let graph = Graph::trace(&model, &net.input).map_err(|e| e.to_string())?;
+        let graph = Traced::new(&model, &net.input).map_err(|e| e.to_string())?;
         let mut rng = fastrand::Rng::with_seed(recipe.seed ^ 2);
         for request in 0..8 {
             let units = some_units(&graph, &mut rng, ALL_KINDS, request % 4 == 3);
@@ -277,7 +279,7 @@ fn random_networks_are_zeroed_exactly_or_refused_untouched() {
 fn hidden_layers_of_chains_residuals_concatenations_and_flattened_maps_are_never_refused() {
     for_random_networks(30, recipes(0..PLAIN, 0..HEADS), |recipe, net| {
         let model = Model::new(&net.vs, net);
-        let graph = Graph::trace(&model, &net.input).map_err(|e| e.to_string())?;
+        let graph = Traced::new(&model, &net.input).map_err(|e| e.to_string())?;
         let mut rng = fastrand::Rng::with_seed(recipe.seed ^ 3);
         let hidden = graph.select(&["auto"]).map_err(|e| e.to_string())?;
         for site in hidden {

@@ -6,10 +6,10 @@ use std::fs;
 use std::io::Write;
 use tch_audit::describe::{ConceptEvidence, Description, Status};
 use tch_audit::diagnostic::Source;
-use tch_audit::evaluate::stats::Accuracy;
 use tch_audit::exemplars::{Exemplar, Sketch, UnitExemplars};
 use tch_audit::policy::{Action, Because, Code, Level, Location, Notice, Standing, Verdict};
 use tch_audit::report::*;
+use tch_audit::stats::Accuracy;
 use tch_audit::{Error, Region, UnitId};
 
 const NASTY: &str =

@@ -13,8 +13,8 @@ use tch_audit::evaluate::robustness::corrupt::{Corruption, Severity, corrupted};
 use tch_audit::evaluate::robustness::table::render;
 use tch_audit::evaluate::robustness::text::painted_text;
 use tch_audit::evaluate::robustness::{Measured, Options, Robustness};
-use tch_audit::evaluate::stats::{Accuracy, mcnemar};
 use tch_audit::probe::{ImageFolder, Labels, Preprocess, Probe, drawn};
+use tch_audit::stats::{Accuracy, mcnemar};
 use tch_audit::{Error, Model};
 
 const SIDE: usize = 8;
@@ -511,6 +511,6 @@ fn a_published_network_gets_fewer_corrupted_and_attacked_images_right() {
     let [scripted, traced] = [&copy, &traced].map(|m| m.input_gradient(&input, &labels).unwrap().0);
     assert!((scripted - traced).abs().max().double_value(&[]) < 1e-3, "scripted or traced");
     // The model itself never ran with gradients: its sites are still found.
-    let graph = tch_audit::graph::Graph::trace(&model, &probe.tensor(0..2).unwrap()).unwrap();
+    let graph = tch_audit::Traced::new(&model, &probe.tensor(0..2).unwrap()).unwrap();
     assert_eq!(graph.site("layer3").unwrap().units, 64);
 }

@@ -3,12 +3,13 @@
 
 use tch::nn::{self, FuncT, ModuleT, OptimizerConfig, SequentialT};
 use tch::{Device, Tensor};
+use tch_audit::Traced;
 use tch_audit::audit::Settings;
 use tch_audit::auditor::{Auditor, Every};
 use tch_audit::describe::concepts;
-use tch_audit::edit::Plan;
+use tch_audit::edit::ZeroPlan;
 use tch_audit::edit::repair::LastLayer;
-use tch_audit::graph::{Graph, SiteKind};
+use tch_audit::graph::SiteKind;
 use tch_audit::policy::Policies;
 use tch_audit::probe::{self, paint};
 use tch_audit::{Model, UnitId, exemplars};
@@ -109,7 +110,7 @@ fn sites_have_the_names_of_the_paths_although_the_variables_have_numbers() {
     let net = fast_resnet(&vs.root());
     assert!(vs.variables().keys().any(|n| n.contains("__")), "a convolution and its batch norm share a path");
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &warm_up(&net)).unwrap();
+    let graph = Traced::new(&model, &warm_up(&net)).unwrap();
     let find = |name: &str| graph.site(name).unwrap_or_else(|e| panic!("{e}"));
     for (name, kind, units, size) in [
         ("pre", SiteKind::Layer, 4, 32),
@@ -131,15 +132,15 @@ fn its_units_can_be_zeroed_and_put_back() {
     let net = fast_resnet(&vs.root());
     let x = warm_up(&net);
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let before = model.forward(&x).unwrap();
     for (site, unit) in [("pre", 0), ("layer1.b1", 7), ("layer1", 2), ("inter", 15), ("layer2.b1", 31), ("layer2", 30)]
     {
         let id = UnitId::new(site, unit);
-        let plan = Plan::zero(&graph, std::slice::from_ref(&id)).unwrap_or_else(|e| panic!("{id}: {e}"));
-        let applied = plan.apply(&model, &graph, &x).unwrap_or_else(|e| panic!("{id}: {e}"));
+        let plan = ZeroPlan::zero(&graph, std::slice::from_ref(&id)).unwrap_or_else(|e| panic!("{id}: {e}"));
+        let applied = plan.apply(&graph, &x).unwrap_or_else(|e| panic!("{id}: {e}"));
         let _ = graph
-            .read(&model, &graph.select(&[site]).unwrap(), &x, |_, a| {
+            .read(&graph.select(&[site]).unwrap(), &x, |_, a| {
                 assert_eq!(a.select(1, unit as i64).abs().max().double_value(&[]), 0.0, "{id}");
                 Ok(())
             })
@@ -147,7 +148,7 @@ fn its_units_can_be_zeroed_and_put_back() {
         applied.undo().unwrap();
         assert_eq!(model.forward(&x).unwrap(), before, "{id}");
     }
-    let coupled = Plan::zero(&graph, &[UnitId::new("layer1", 2)]).unwrap().coupled;
+    let coupled = ZeroPlan::zero(&graph, &[UnitId::new("layer1", 2)]).unwrap().coupled;
     let stream: Vec<&str> = coupled.iter().map(|u| u.site.as_str()).filter(|s| !s.contains("@raw")).collect();
     assert_eq!(stream, ["layer1", "layer1.b2", "layer1.pre"], "both layers that add to the stream lose it");
 }
@@ -157,10 +158,10 @@ fn the_last_layer_is_found_through_the_constant_factor() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = fast_resnet(&vs.root());
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &warm_up(&net)).unwrap();
+    let graph = Traced::new(&model, &warm_up(&net)).unwrap();
     let layer = LastLayer::of(&graph).unwrap();
     let data = probe::drawn(2, 32, 5).unwrap();
-    let features = layer.features(&model, &graph, &[], &data).unwrap();
+    let features = layer.features(&graph, &[], &data).unwrap();
     assert_eq!(features.size(), [20, 8 * WIDTH]);
     let logits = layer.current(&model).unwrap().logits(&features) * 0.125;
     let output = model.forward(&data.tensor(0..20).unwrap()).unwrap();

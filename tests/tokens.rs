@@ -2,8 +2,9 @@
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
-use tch_audit::edit::{NoOptimizer, Plan, PrunePlan};
-use tch_audit::graph::{Graph, Layout, Mask, SiteKind};
+use tch_audit::Traced;
+use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
+use tch_audit::graph::{Layout, Mask, SiteKind};
 use tch_audit::{Error, Model, UnitId};
 
 /// One class token and four registers.
@@ -174,7 +175,7 @@ fn a_vision_transformer_has_sites_for_patches_tokens_heads_and_hidden_units() {
     for heads in ALL {
         let Built { vs, net, x } = built(heads);
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let (prefix, height, width) = grid();
         let patches = graph.site("patch_embed").unwrap();
         assert_eq!((patches.layout, patches.units), (Layout::FeatureMap, DIM as usize), "{heads:?}");
@@ -214,7 +215,7 @@ fn every_patch_of_the_image_lights_its_own_row_and_column_of_the_maps() {
             });
         }
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let names =
             ["patch_embed", "blocks.0.mlp.fc1", "blocks.0.mlp.fc2@raw", "blocks.1.mlp.fc1@raw", "blocks.1.mlp.fc2"];
         let sites = graph.select(&names).unwrap();
@@ -222,7 +223,7 @@ fn every_patch_of_the_image_lights_its_own_row_and_column_of_the_maps() {
         let maps = |x: &Tensor| {
             let mut maps = Vec::new();
             let _ = graph
-                .read(&model, &sites, x, |site, activation| {
+                .read(&sites, x, |site, activation| {
                     maps.push((site, sites[site].maps(activation)?.copy()));
                     Ok(())
                 })
@@ -253,11 +254,11 @@ fn what_a_head_returns_at_a_token_shows_at_its_own_row_and_column_as_a_length() 
     for heads in ALL {
         let Built { vs, net, x } = built(heads);
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let site = graph.site("blocks.1.attn@heads").unwrap();
         let (tokens, width) = (PREFIX + GRID.0 * GRID.1, DIM / HEADS);
         let _ = graph
-            .read(&model, std::slice::from_ref(site), &x, |_, activation| {
+            .read(std::slice::from_ref(site), &x, |_, activation| {
                 assert_eq!(activation.size(), [2, HEADS, tokens, width]);
                 Ok(())
             })
@@ -284,12 +285,12 @@ fn a_masked_head_is_a_head_whose_columns_of_the_projection_are_zero() {
     for heads in ALL {
         let Built { vs, net, x } = built(heads);
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let plain = model.forward(&x).unwrap();
         let site = graph.site("blocks.1.attn@heads").unwrap().clone();
         for head in 0..HEADS {
             let mask = Mask { site: site.clone(), units: vec![head as usize] };
-            let masked = graph.read_masked(&model, &[], &[mask], &x, |_, _| Ok(())).unwrap();
+            let masked = graph.read_masked(&[], &[mask], &x, |_, _| Ok(())).unwrap();
             let mut weight = net.blocks[1].proj.ws.detach();
             let before = weight.copy();
             let width = DIM / HEADS;
@@ -306,15 +307,14 @@ fn a_head_is_zeroed_exactly_however_heads_are_counted() {
     for heads in ALL {
         let Built { vs, net, x } = built(heads);
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let (before, output) = (bytes(&model), model.forward(&x).unwrap());
         for (block, head) in [(0, 0), (0, 2), (1, 1)] {
             let name = format!("blocks.{block}.attn@heads");
             let site = graph.site(&name).unwrap().clone();
-            let plan = Plan::zero(&graph, &[UnitId::new(&name, head)]).unwrap_or_else(|e| panic!("{heads:?}: {e}"));
-            let masked =
-                graph.read_masked(&model, &[], &[Mask { site, units: vec![head] }], &x, |_, _| Ok(())).unwrap();
-            let applied = plan.apply(&model, &graph, &x).unwrap_or_else(|e| panic!("{heads:?}: {e}"));
+            let plan = ZeroPlan::zero(&graph, &[UnitId::new(&name, head)]).unwrap_or_else(|e| panic!("{heads:?}: {e}"));
+            let masked = graph.read_masked(&[], &[Mask { site, units: vec![head] }], &x, |_, _| Ok(())).unwrap();
+            let applied = plan.apply(&graph, &x).unwrap_or_else(|e| panic!("{heads:?}: {e}"));
             assert!(close(&model.forward(&x).unwrap(), &masked), "{heads:?} {name}/{head}");
             applied.undo().unwrap();
             assert!(same(&before, &model));
@@ -328,10 +328,10 @@ fn a_head_is_pruned_where_the_code_counts_heads_from_tensors_and_refused_elsewhe
     for heads in ALL {
         let Built { vs, net, x } = built(heads);
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let (before, output) = (bytes(&model), model.forward(&x).unwrap());
         let units = [UnitId::new("blocks.0.attn@heads", 1)];
-        let done = PrunePlan::new(&graph, &units).and_then(|plan| plan.apply(&model, &graph, &x, NoOptimizer));
+        let done = PrunePlan::new(&graph, &units).and_then(|plan| plan.apply(&graph, &x, NoOptimizer));
         match (heads, done) {
             (Heads::FusedCounted | Heads::SeparateCounted, Ok(pruned)) => {
                 let masks = PrunePlan::masks(&graph, &units).unwrap();
@@ -347,11 +347,11 @@ fn a_head_is_pruned_where_the_code_counts_heads_from_tensors_and_refused_elsewhe
                         assert_eq!((own("weight"), own("bias")), (vec![left, DIM], vec![left]));
                     }
                 }
-                let again = Graph::trace(&model, &x).unwrap();
+                let again = Traced::new(&model, &x).unwrap();
                 assert_eq!(again.site("blocks.0.attn@heads").unwrap().units as i64, HEADS - 1);
                 assert_eq!(again.site("blocks.1.attn@heads").unwrap().units as i64, HEADS);
                 pruned.undo().unwrap();
-                let masked = graph.read_masked(&model, &[], &masks, &x, |_, _| Ok(())).unwrap();
+                let masked = graph.read_masked(&[], &masks, &x, |_, _| Ok(())).unwrap();
                 assert!(close(&now, &masked), "{heads:?}");
             }
             (Heads::Fused | Heads::Separate, Err(Error::Refused { .. } | Error::RolledBack { .. })) => {}
@@ -367,14 +367,14 @@ fn hidden_units_of_an_mlp_are_pruned_exactly() {
     for heads in ALL {
         let Built { vs, net, x } = built(heads);
         let model = Model::new(&vs, &net);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let (before, output) = (bytes(&model), model.forward(&x).unwrap());
         let units = [0, 7, 19].map(|u| UnitId::new("blocks.1.mlp.fc1", u));
         let mask = Mask { site: graph.site("blocks.1.mlp.fc1").unwrap().clone(), units: vec![0, 7, 19] };
-        let masked = graph.read_masked(&model, &[], &[mask], &x, |_, _| Ok(())).unwrap();
+        let masked = graph.read_masked(&[], &[mask], &x, |_, _| Ok(())).unwrap();
         let plan = PrunePlan::new(&graph, &units).unwrap();
         assert!(plan.relies_on.is_empty(), "{:?}", plan.relies_on);
-        let pruned = plan.apply(&model, &graph, &x, NoOptimizer).unwrap();
+        let pruned = plan.apply(&graph, &x, NoOptimizer).unwrap();
         assert_eq!(model.parameter("blocks.1.mlp.fc1.weight").unwrap().size(), [HIDDEN - 3, DIM]);
         assert_eq!(model.parameter("blocks.1.mlp.fc1.bias").unwrap().size(), [HIDDEN - 3]);
         assert_eq!(model.parameter("blocks.1.mlp.fc2.weight").unwrap().size(), [DIM, HIDDEN - 3]);
@@ -390,7 +390,7 @@ fn hidden_units_of_an_mlp_are_pruned_exactly() {
 fn a_channel_of_the_token_stream_is_refused_for_its_layer_norms() {
     let Built { vs, net, x } = built(Heads::FusedCounted);
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     for site in ["blocks.0.attn.proj", "blocks.1.mlp.fc2", "patch_embed"] {
         let error = PrunePlan::new(&graph, &[UnitId::new(site, 3)]).unwrap_err();
         let kind = if let Error::Refused { kind, .. } = &error { kind.name() } else { "" };

@@ -6,8 +6,8 @@ use common::{data, golden};
 use std::collections::BTreeMap;
 use tch::nn::{self, Module, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
-use tch_audit::edit::Plan;
-use tch_audit::graph::Graph;
+use tch_audit::Traced;
+use tch_audit::edit::ZeroPlan;
 use tch_audit::{Error, Model, UnitId};
 
 fn noise(shape: &[i64]) -> Tensor {
@@ -36,16 +36,16 @@ fn zeroing_equals_masking_the_whole_group_on_every_golden_network_or_is_refused(
             let io = Tensor::read_safetensors(folder.join("io.safetensors")).unwrap();
             let input = &io.iter().find(|(n, _)| n == "input").unwrap().1;
             let model = Model::load(folder.join(file)).unwrap();
-            let graph = Graph::trace(&model, input).unwrap();
+            let graph = Traced::new(&model, input).unwrap();
             let (before, output) = (bytes(&model), model.forward(input).unwrap());
             for site in graph.sites() {
                 for unit in std::collections::BTreeSet::from([0, site.units / 2, site.units - 1]) {
                     let id = UnitId::new(&site.name, unit);
-                    match Plan::zero(&graph, std::slice::from_ref(&id)) {
+                    match ZeroPlan::zero(&graph, std::slice::from_ref(&id)) {
                         Ok(plan) => {
                             assert!(plan.coupled.contains(&id));
                             let applied = plan
-                                .apply(&model, &graph, input)
+                                .apply(&graph, input)
                                 .unwrap_or_else(|e| panic!("{} {file} {id}: {e}", folder.display()));
                             applied.undo().unwrap();
                             exact += 1;
@@ -70,8 +70,8 @@ fn a_residual_stream_is_zeroed_as_a_group_and_the_plan_lists_it() {
     randomise_statistics(&vs);
     let model = Model::new(&vs, &net);
     let x = noise(&[2, 3, 64, 64]);
-    let graph = Graph::trace(&model, &x).unwrap();
-    let plan = Plan::zero(&graph, &[UnitId::new("layer3", 7)]).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
+    let plan = ZeroPlan::zero(&graph, &[UnitId::new("layer3", 7)]).unwrap();
     let sites: Vec<&str> = plan.coupled.iter().map(|u| u.site.as_str()).filter(|s| !s.contains("@raw")).collect();
     assert_eq!(
         sites,
@@ -86,11 +86,11 @@ fn a_residual_stream_is_zeroed_as_a_group_and_the_plan_lists_it() {
         ]
     );
     let before = model.forward(&x).unwrap();
-    let applied = plan.apply(&model, &graph, &x).unwrap();
+    let applied = plan.apply(&graph, &x).unwrap();
     assert_ne!(model.forward(&x).unwrap(), before);
     let mut silent = Vec::new();
     let _ = graph
-        .read(&model, &graph.select(&["layer3", "layer3.0"]).unwrap(), &x, |_, a| {
+        .read(&graph.select(&["layer3", "layer3.0"]).unwrap(), &x, |_, a| {
             silent.push(a.select(1, 7).abs().max().double_value(&[]));
             Ok(())
         })
@@ -122,10 +122,10 @@ fn a_sigmoid_unit_is_zeroed_by_those_that_read_it() {
     let net = nn::func(move |x| b.forward(&a.forward(x).sigmoid()));
     let model = Model::new(&vs, &net);
     let x = noise(&[4, 6]);
-    let graph = Graph::trace(&model, &x).unwrap();
-    let plan = Plan::zero(&graph, &[UnitId::new("a", 2)]).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
+    let plan = ZeroPlan::zero(&graph, &[UnitId::new("a", 2)]).unwrap();
     assert_eq!((plan.slices[0].parameter.as_str(), plan.slices[0].dimension), ("b.weight", 1));
-    plan.apply(&model, &graph, &x).unwrap().undo().unwrap();
+    plan.apply(&graph, &x).unwrap().undo().unwrap();
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn outputs_and_unknown_units_are_refused_by_name() {
         (nn::linear(vs.root() / "a", 6, 8, Default::default()), nn::linear(vs.root() / "b", 8, 3, Default::default()));
     let net = nn::func(move |x| b.forward(&a.forward(x).relu()));
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &noise(&[4, 6])).unwrap();
-    let message = |site: &str, unit| Plan::zero(&graph, &[UnitId::new(site, unit)]).unwrap_err().to_string();
+    let graph = Traced::new(&model, &noise(&[4, 6])).unwrap();
+    let message = |site: &str, unit| ZeroPlan::zero(&graph, &[UnitId::new(site, unit)]).unwrap_err().to_string();
     assert!(message("b", 0).contains("b/0") && message("b", 0).contains("output of the model"));
     assert!(message("a", 8).contains("received 8, allowed 0 to 7"), "{}", message("a", 8));
     assert!(message("aa", 0).contains("did you mean `a`"), "{}", message("aa", 0));
@@ -152,11 +152,11 @@ fn a_layer_used_twice_loses_the_unit_in_both_uses() {
     let net = nn::func(move |x| out.forward(&fc.forward(&fc.forward(x).relu()).relu()));
     let model = Model::new(&vs, &net);
     let x = noise(&[4, 5]);
-    let graph = Graph::trace(&model, &x).unwrap();
-    let plan = Plan::zero(&graph, &[UnitId::new("fc#1", 3)]).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
+    let plan = ZeroPlan::zero(&graph, &[UnitId::new("fc#1", 3)]).unwrap();
     let sites: Vec<&str> = plan.coupled.iter().map(|u| u.site.as_str()).collect();
     assert_eq!(sites, ["fc#1", "fc#1@raw", "fc#2", "fc#2@raw"]);
-    plan.apply(&model, &graph, &x).unwrap().undo().unwrap();
+    plan.apply(&graph, &x).unwrap().undo().unwrap();
 }
 
 #[test]
@@ -174,14 +174,14 @@ fn zeroed_units_stay_zero_through_further_training() {
     let mut step = || opt.backward_step(&net.forward_t(&x, true).cross_entropy_for_logits(&y));
     (0..5).for_each(|_| step());
     let model = Model::new(&vs, &net);
-    let graph = Graph::trace(&model, &x).unwrap();
-    let applied = Plan::zero(&graph, &[UnitId::new("conv", 2)]).unwrap().apply(&model, &graph, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
+    let applied = ZeroPlan::zero(&graph, &[UnitId::new("conv", 2)]).unwrap().apply(&graph, &x).unwrap();
     for _ in 0..20 {
         step();
         applied.enforce().unwrap();
         let site = graph.select(&["conv"]).unwrap();
         let _ = graph
-            .read(&model, &site, &x, |_, a| {
+            .read(&site, &x, |_, a| {
                 assert_eq!(a.select(1, 2).abs().max().double_value(&[]), 0.0);
                 assert!(a.abs().max().double_value(&[]) > 0.0, "the others live");
                 Ok(())
@@ -203,9 +203,9 @@ fn an_edit_that_does_not_verify_is_rolled_back_to_the_bit() {
     });
     let model = Model::new(&vs, &net);
     let x = noise(&[3, 4]);
-    let graph = Graph::trace(&model, &x).unwrap();
+    let graph = Traced::new(&model, &x).unwrap();
     let before = bytes(&model);
-    let error = Plan::zero(&graph, &[UnitId::new("fc", 1)]).unwrap().apply(&model, &graph, &x).unwrap_err();
+    let error = ZeroPlan::zero(&graph, &[UnitId::new("fc", 1)]).unwrap().apply(&graph, &x).unwrap_err();
     assert!(matches!(error, Error::RolledBack { .. }), "{error}");
     assert!(same(&before, &bytes(&model)));
 }
@@ -216,11 +216,11 @@ fn every_residual_unit_of_a_published_torchscript_network_can_be_zeroed() {
     for file in ["resnet20_cifar10.pt", "resnet20_cifar10_traced.pt"] {
         let model = Model::load(models.join(file)).unwrap();
         let x = noise(&[2, 3, 32, 32]);
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         for (site, unit) in
             [("conv1", 3), ("layer1", 3), ("layer2.0.conv1", 9), ("layer1.2.conv2", 0), ("layer3.2", 60)]
         {
-            let plan = Plan::zero(&graph, &[UnitId::new(site, unit)]);
+            let plan = ZeroPlan::zero(&graph, &[UnitId::new(site, unit)]);
             let plan = match plan {
                 Ok(plan) => plan,
                 Err(Error::Refused { reason, .. }) => {
@@ -229,9 +229,9 @@ fn every_residual_unit_of_a_published_torchscript_network_can_be_zeroed() {
                 }
                 Err(other) => panic!("{other}"),
             };
-            plan.apply(&model, &graph, &x).unwrap().undo().unwrap();
+            plan.apply(&graph, &x).unwrap().undo().unwrap();
         }
-        let plan = Plan::zero(&graph, &[UnitId::new("layer1", 3)]).unwrap();
+        let plan = ZeroPlan::zero(&graph, &[UnitId::new("layer1", 3)]).unwrap();
         let sites: Vec<&str> = plan.coupled.iter().map(|u| u.site.as_str()).filter(|s| !s.contains("@raw")).collect();
         let blocks = [
             "conv1",

@@ -11,8 +11,10 @@ use networks::{Built, randomise};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-use tch_audit::edit::{NoOptimizer, PrunePlan, Reason};
-use tch_audit::graph::{Graph, SiteKind};
+use tch_audit::Reason;
+use tch_audit::Traced;
+use tch_audit::edit::{NoOptimizer, PrunePlan};
+use tch_audit::graph::SiteKind;
 use tch_audit::{Error, Model, UnitId};
 
 #[derive(Debug, Parser)]
@@ -70,7 +72,7 @@ fn print(name: &str, row: &Row) {
 fn try_pairs(model: &Model, size: i64, options: &Options) -> anyhow::Result<Row> {
     tch::manual_seed(3);
     let x = Tensor::randn([1, 3, size, size], (Kind::Float, Device::Cpu));
-    let graph = Graph::trace(model, &x)?;
+    let graph = Traced::new(model, &x)?;
     let layers: Vec<_> = graph.select(&["auto"])?.into_iter().filter(|s| s.kind != SiteKind::Raw).collect();
     let before = bytes(model);
     let mut rng = fastrand::Rng::with_seed(options.seed);
@@ -78,7 +80,7 @@ fn try_pairs(model: &Model, size: i64, options: &Options) -> anyhow::Result<Row>
     for _ in 0..options.pairs {
         let site = &layers[rng.usize(..layers.len())];
         let id = UnitId::new(&site.name, rng.usize(..site.units));
-        match try_one(model, &graph, &x, &id) {
+        match try_one(&graph, &x, &id) {
             Ok(Ok(())) => row.exact += 1,
             Ok(Err(why)) => row.wrong.push(format!("{id}: {why}")),
             Err(Error::Refused { kind, reason, .. } | Error::RolledBack { kind, reason }) => {
@@ -98,12 +100,12 @@ fn try_pairs(model: &Model, size: i64, options: &Options) -> anyhow::Result<Row>
 }
 
 /// Prunes one unit, compares with the masked model, and takes it back.
-fn try_one(model: &Model, graph: &Graph, x: &Tensor, id: &UnitId) -> Result<Result<(), String>, Error> {
+fn try_one(graph: &Traced<'_>, x: &Tensor, id: &UnitId) -> Result<Result<(), String>, Error> {
     let units = std::slice::from_ref(id);
     let plan = PrunePlan::new(graph, units)?;
-    let masked = graph.read_masked(model, &[], &PrunePlan::masks(graph, units)?, x, |_, _| Ok(()))?;
-    let pruned = plan.apply(model, graph, x, NoOptimizer)?;
-    let output = model.forward(x)?;
+    let masked = graph.read_masked(&[], &PrunePlan::masks(graph, units)?, x, |_, _| Ok(()))?;
+    let pruned = plan.apply(graph, x, NoOptimizer)?;
+    let output = graph.model().forward(x)?;
     pruned.undo()?;
     let difference = (&output - &masked).abs().max().double_value(&[]);
     let scale = masked.abs().max().double_value(&[]);

@@ -5,12 +5,12 @@ use crate::{Training, sgd, stamped};
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use tch_audit::Traced;
 use tch_audit::edit::{Edit, Method, NoOptimizer};
 use tch_audit::evaluate::Methods;
 use tch_audit::evaluate::compare::draw_like;
 use tch_audit::evaluate::robustness::compare::compare;
 use tch_audit::evaluate::robustness::{Measured, Options, Robustness, table};
-use tch_audit::graph::Graph;
 use tch_audit::probe::Probe;
 use tch_audit::{Model, UnitId};
 
@@ -55,10 +55,10 @@ pub fn compared(
         if draw > 0 {
             let model = Model::new(&vs, &net);
             let example = validation.tensor(0..2)?;
-            let graph = Graph::trace(&model, &example)?;
-            let Some((units, _)) = draw_like(&model, &graph, (pruned, &methods), validation, draw)? else { break };
-            let (Some(edit), _) = Edit::of_most(Method::Prune, &model, &graph, &units, &example)? else { break };
-            let _ = edit.apply(&model, &graph, &example, NoOptimizer)?;
+            let graph = Traced::new(&model, &example)?;
+            let Some((units, _)) = draw_like(&graph, (pruned, &methods), validation, draw)? else { break };
+            let (Some(edit), _) = Edit::of_most(Method::Prune, &graph, &units, &example)? else { break };
+            let _ = edit.apply(&graph, &example, NoOptimizer)?;
         }
         let mut arm = Training {
             vs: &vs,

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use tch_audit::UnitId;
 use tch_audit::describe::{ConceptEvidence, DescribedUnit, Description, Status};
-use tch_audit::evaluate::stats::Accuracy;
+use tch_audit::stats::Accuracy;
 use tch_audit::policy::{self, Baseline, Code, Level, Location, Notice, Policies};
 use tch_audit::report::*;
 

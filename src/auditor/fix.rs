@@ -6,10 +6,9 @@ use crate::edit::{Applied, Edit, Edited, Method, Optimizers, Slice};
 use crate::evaluate::Methods;
 use crate::evaluate::choose::{Choice, choose};
 use crate::evaluate::compare::{Comparison, compare};
-use crate::graph::Graph;
 use crate::policy::{Action, Outcome};
 use crate::report::{Control, EditReport, Evaluation, Gap, LeftOut, SweepAccuracy, SweepPoint};
-use crate::{Model, Result, UnitId};
+use crate::{Result, Traced, UnitId};
 
 /// What policies want done.
 pub(super) struct Wanted {
@@ -37,19 +36,17 @@ impl Wanted {
 /// Chooses among what is wanted on validation images, and how many.
 pub(super) fn choice(
     auditor: &Auditor<'_>,
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     wanted: &Wanted,
     layer: Option<&LastLayer>,
 ) -> Result<Choice> {
-    choose(model, graph, (&wanted.units, &wanted.methods), &auditor.evaluations, layer, &auditor.choice)
+    choose(traced, (&wanted.units, &wanted.methods), &auditor.evaluations, layer, &auditor.choice)
 }
 
 /// Edits the model: prunes, then zeroes. Zeroed units are returned, to be kept at zero.
 pub(super) fn apply(
     auditor: &mut Auditor<'_>,
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     chosen: &[UnitId],
     methods: &Methods,
     optimizers: impl Optimizers,
@@ -60,17 +57,17 @@ pub(super) fn apply(
     let prune = methods.those(Method::Prune, chosen);
     let mut fresh = None;
     if !prune.is_empty() {
-        let edit = Edit::new(Method::Prune, graph, &prune)?;
-        let edited = edit.apply(model, graph, &example, optimizers)?;
+        let edit = Edit::new(Method::Prune, traced, &prune)?;
+        let edited = edit.apply(traced, &example, optimizers)?;
         auditor.zeroed.iter_mut().try_for_each(|z| z.follow(edit.slices()))?;
         zero = renumbered(&zero, edit.coupled());
         done.add(&edit, edited);
-        fresh = Some(Graph::trace(model, &example)?);
+        fresh = Some(Traced::new(traced.model(), &example)?);
     }
     if !zero.is_empty() {
-        let graph = fresh.as_ref().unwrap_or(graph);
-        let zeroed = Edit::new(Method::Zero, graph, &zero).and_then(|edit| {
-            let edited = edit.apply(model, graph, &example, crate::edit::NoOptimizer)?;
+        let traced = fresh.as_ref().unwrap_or(traced);
+        let zeroed = Edit::new(Method::Zero, traced, &zero).and_then(|edit| {
+            let edited = edit.apply(traced, &example, crate::edit::NoOptimizer)?;
             done.add(&edit, edited);
             Ok(())
         });
@@ -120,14 +117,13 @@ fn renumbered(units: &[UnitId], gone: &[UnitId]) -> Vec<UnitId> {
 /// Chooses, measures on test images, edits in place and refits the last layer.
 pub(super) fn fix(
     auditor: &mut Auditor<'_>,
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     wanted: &Wanted,
     optimizers: impl Optimizers,
 ) -> Result<EditReport> {
     let layer =
-        LastLayer::of(graph).inspect_err(|reason| tracing::warn!(%reason, "the last layer is not refitted")).ok();
-    let choice = choice(auditor, model, graph, wanted, layer.as_ref())?;
+        LastLayer::of(traced).inspect_err(|reason| tracing::warn!(%reason, "the last layer is not refitted")).ok();
+    let choice = choice(auditor, traced, wanted, layer.as_ref())?;
     let sweep = sweep(&choice, auditor);
     let action = action(wanted);
     let chosen = &choice.order[..choice.removed];
@@ -135,14 +131,14 @@ pub(super) fn fix(
         return Ok(reported(action, sweep, choice, Vec::new(), Vec::new(), String::new()));
     }
     let chosen = (chosen, &wanted.methods);
-    let outcome = compare(model, graph, chosen, &auditor.evaluations, layer.as_ref(), &auditor.controls)?;
-    let done = apply(auditor, model, graph, chosen.0, chosen.1, optimizers)?;
+    let outcome = compare(traced, chosen, &auditor.evaluations, layer.as_ref(), &auditor.controls)?;
+    let done = apply(auditor, traced, chosen.0, chosen.1, optimizers)?;
     let mut verification = format!(
         "the edited model's output differs from that of the untouched model with the whole group at 0 by at most {:.1e}",
         done.difference
     );
     if let (Some(layer), Some(refit)) = (&layer, outcome.refit) {
-        if let Err(error) = layer.without(refit, &done.pruned).and_then(|refit| layer.install(model, &refit)) {
+        if let Err(error) = layer.without(refit, &done.pruned).and_then(|refit| layer.install(traced.model(), &refit)) {
             done.take_back()?;
             return Err(error);
         }

@@ -35,10 +35,10 @@ pub use overlap::Overlap;
 
 use super::{ConceptEvidence, Describer, Description};
 use crate::exemplars::UnitExemplars;
-use crate::graph::{Graph, Site};
+use crate::graph::{Site, Traced};
 use crate::probe::Probe;
 use crate::probe::paint::{self, Concept};
-use crate::{Error, Model, Result};
+use crate::{Error, Result};
 use measure::Passes;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -128,25 +128,24 @@ impl Options {
 /// use tch::{Device, Tensor, nn};
 /// use tch_audit::describe::{Describer, concepts::{Concepts, Options}};
 /// use tch_audit::exemplars::{self, Exemplars};
-/// use tch_audit::{Model, graph::Graph, probe};
+/// use tch_audit::{Model, Traced, probe};
 ///
 /// # fn main() -> tch_audit::Result<()> {
 /// let vs = nn::VarStore::new(Device::Cpu);
 /// let net = nn::seq_t().add(nn::conv2d(vs.root() / "conv", 3, 4, 3, Default::default()));
 /// let probe = probe::drawn(1, 32, 7)?;
 /// let model = Model::new(&vs, &net);
-/// let graph = Graph::trace(&model, &probe.tensor(0..1)?)?;
-/// let sites = graph.select(&["conv"])?;
-/// let exemplars = Exemplars::compute(&model, &graph, &sites, &probe, &exemplars::Options::default())?;
-/// let concepts = Concepts::new(&model, &graph, &sites, &probe, probe::paint::bank(), Options::default())?;
+/// let traced = Traced::new(&model, &probe.tensor(0..1)?)?;
+/// let sites = traced.select(&["conv"])?;
+/// let exemplars = Exemplars::compute(&traced, &sites, &probe, &exemplars::Options::default())?;
+/// let concepts = Concepts::new(&traced, &sites, &probe, probe::paint::bank(), Options::default())?;
 /// assert_eq!(concepts.describe(&exemplars.units)?.len(), 4);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Concepts<'a, 'm> {
-    model: &'a Model<'m>,
-    graph: &'a Graph,
+    traced: &'a Traced<'m>,
     sites: Vec<Site>,
     /// The images that are painted.
     images: Probe,
@@ -166,8 +165,7 @@ impl<'a, 'm> Concepts<'a, 'm> {
     /// [`Error::Invalid`] for an empty probe set or bank, two concepts (or a concept and a control) of one name, and
     /// options that make no sense.
     pub fn new(
-        model: &'a Model<'m>,
-        graph: &'a Graph,
+        traced: &'a Traced<'m>,
         sites: &[Site],
         probe: &Probe,
         bank: Vec<Concept>,
@@ -189,7 +187,7 @@ impl<'a, 'm> Concepts<'a, 'm> {
         let chosen: Vec<usize> =
             (0..count).map(|i| (i as u128 * probe.len() as u128 / count as u128) as usize).collect();
         let (images, probe) = (probe.select(&chosen)?, probe.fingerprint());
-        Ok(Self { model, graph, sites: sites.to_vec(), images, probe, bank, controls, options })
+        Ok(Self { traced, sites: sites.to_vec(), images, probe, bank, controls, options })
     }
 
     /// The concepts that are painted, controls left out.
@@ -215,8 +213,7 @@ impl Describer for Concepts<'_, '_> {
     fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>> {
         let paints: Vec<&Concept> = self.bank.iter().chain(&self.controls).collect();
         let passes = Passes {
-            model: self.model,
-            graph: self.graph,
+            traced: self.traced,
             sites: &self.sites,
             images: &self.images,
             batch_size: self.options.batch_size,

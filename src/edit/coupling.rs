@@ -8,7 +8,7 @@ mod rules;
 
 pub(crate) use cut::Cut;
 
-use super::Reason;
+use crate::Reason;
 use crate::graph::movement::Movement;
 use crate::graph::{Graph, Origin, Site, SiteKind, ValueId, attention};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

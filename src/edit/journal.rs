@@ -5,8 +5,7 @@
 
 use super::{Cost, Edit, Method, Slice};
 use crate::files::Staging;
-use crate::graph::Graph;
-use crate::{Error, Model, Result, UnitId};
+use crate::{Error, Model, Result, Traced, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -65,11 +64,14 @@ impl Originals {
     ///
     /// # Errors
     /// [`Error::Unknown`] when the model has no such parameter.
-    pub fn before(edit: &Edit, model: &Model<'_>, graph: &Graph) -> Result<Self> {
+    pub fn before(edit: &Edit, traced: &Traced<'_>) -> Result<Self> {
         let mut names: Vec<&str> = edit.slices().iter().map(|s| s.parameter.as_str()).collect();
         names.dedup();
         let copies = names.into_iter().map(|name| {
-            let copy = graph.tensor(model, name)?.f_detach_copy().map_err(Error::torch(format!("reading `{name}`")))?;
+            let copy = traced
+                .tensor(traced.model(), name)?
+                .f_detach_copy()
+                .map_err(Error::torch(format!("reading `{name}`")))?;
             Ok((name.to_string(), copy))
         });
         Ok(Self(copies.collect::<Result<_>>()?))
@@ -182,7 +184,7 @@ impl Journal {
         let nameless = read.iter().any(|(name, _)| model.parameter(name).is_none());
         let shape = last.input.as_slice();
         let example = || Tensor::f_zeros(shape, (tch::Kind::Float, model.device())).map_err(Error::torch("tracing"));
-        let graph = if nameless { Some(Graph::trace(&model, &example()?)?) } else { None };
+        let graph = if nameless { Some(Traced::new(&model, &example()?)?) } else { None };
         for (name, original) in &read {
             let valid = || model.parameters().iter().map(|(n, _)| n.as_str());
             let mut tensor = match &graph {

@@ -1,8 +1,8 @@
 //! Zeroing and pruning behind one face, for those who do either.
 
-use super::{Applied, NoOptimizer, Optimizers, Plan, PrunePlan, Pruned, Slice};
+use super::{Applied, NoOptimizer, Optimizers, PrunePlan, Pruned, Slice, ZeroPlan};
 use crate::graph::{Graph, Mask};
-use crate::{Model, Result, UnitId};
+use crate::{Result, Traced, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,7 +12,7 @@ use tch::Tensor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// See [`Plan`].
+    /// See [`ZeroPlan`].
     Zero,
     /// See [`PrunePlan`].
     Prune,
@@ -42,18 +42,18 @@ pub type LeftOut = Vec<(UnitId, String)>;
 /// A plan of either kind.
 #[derive(Debug, Clone)]
 pub enum Edit {
-    /// See [`Plan`].
-    Zero(Plan),
+    /// See [`ZeroPlan`].
+    Zero(ZeroPlan),
     /// See [`PrunePlan`].
     Prune(PrunePlan),
 }
 
 impl Edit {
     /// # Errors
-    /// As [`Plan::zero`] or [`PrunePlan::new`].
+    /// As [`ZeroPlan::zero`] or [`PrunePlan::new`].
     pub fn new(method: Method, graph: &Graph, units: &[UnitId]) -> Result<Self> {
         match method {
-            Method::Zero => Plan::zero(graph, units).map(Edit::Zero),
+            Method::Zero => ZeroPlan::zero(graph, units).map(Edit::Zero),
             Method::Prune => PrunePlan::new(graph, units).map(Edit::Prune),
         }
     }
@@ -62,12 +62,12 @@ impl Edit {
     ///
     /// # Errors
     /// As [`new`](Self::new) and [`PrunePlan::apply`].
-    pub fn tried(method: Method, model: &Model<'_>, graph: &Graph, units: &[UnitId], example: &Tensor) -> Result<Self> {
-        let edit = Self::new(method, graph, units)?;
+    pub fn tried(method: Method, traced: &Traced<'_>, units: &[UnitId], example: &Tensor) -> Result<Self> {
+        let edit = Self::new(method, traced, units)?;
         if let Edit::Prune(plan) = &edit
             && !plan.relies_on.is_empty()
         {
-            plan.apply(model, graph, example, NoOptimizer)?.undo()?;
+            plan.apply(traced, example, NoOptimizer)?.undo()?;
         }
         Ok(edit)
     }
@@ -79,8 +79,7 @@ impl Edit {
     /// What is no refusal: an unknown site, a forward pass that fails.
     pub fn of_most(
         method: Method,
-        model: &Model<'_>,
-        graph: &Graph,
+        traced: &Traced<'_>,
         units: &[UnitId],
         example: &Tensor,
     ) -> Result<(Option<Self>, LeftOut)> {
@@ -88,7 +87,7 @@ impl Edit {
         if units.is_empty() {
             return Ok((None, Vec::new()));
         }
-        match Self::tried(method, model, graph, units, example) {
+        match Self::tried(method, traced, units, example) {
             Ok(edit) => return Ok((Some(edit), Vec::new())),
             Err(Refused { .. } | RolledBack { .. }) => {}
             Err(other) => return Err(other),
@@ -96,7 +95,7 @@ impl Edit {
         let (mut kept, mut edit, mut left_out) = (Vec::new(), None, Vec::new());
         for unit in units {
             kept.push(unit.clone());
-            match Self::tried(method, model, graph, &kept, example) {
+            match Self::tried(method, traced, &kept, example) {
                 Ok(more) => edit = Some(more),
                 Err(Refused { reason, .. } | RolledBack { reason, .. }) => {
                     kept.pop();
@@ -154,17 +153,11 @@ impl Edit {
     /// Applies the plan, in place, and verifies it.
     ///
     /// # Errors
-    /// As [`Plan::apply`] or [`PrunePlan::apply`].
-    pub fn apply(
-        &self,
-        model: &Model<'_>,
-        graph: &Graph,
-        example: &Tensor,
-        optimizers: impl Optimizers,
-    ) -> Result<Edited> {
+    /// As [`ZeroPlan::apply`] or [`PrunePlan::apply`].
+    pub fn apply(&self, traced: &Traced<'_>, example: &Tensor, optimizers: impl Optimizers) -> Result<Edited> {
         match self {
-            Edit::Zero(plan) => plan.apply(model, graph, example).map(Edited::Zero),
-            Edit::Prune(plan) => plan.apply(model, graph, example, optimizers).map(Edited::Prune),
+            Edit::Zero(plan) => plan.apply(traced, example).map(Edited::Zero),
+            Edit::Prune(plan) => plan.apply(traced, example, optimizers).map(Edited::Prune),
         }
     }
 }

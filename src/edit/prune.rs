@@ -6,9 +6,9 @@
 
 use super::coupling::Coupling;
 use super::shrink::Shrink;
-use super::{Cost, Optimizers, Reason, Slice, site_of, verify};
+use super::{Cost, Optimizers, Slice, site_of, verify};
 use crate::graph::{Graph, Mask, Origin, SiteKind, site};
-use crate::{Error, Model, Result, UnitId};
+use crate::{Error, Reason, Result, Traced, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,19 +140,14 @@ impl PrunePlan {
     /// [`Error::Shape`] when the model has changed since it was traced;
     /// [`Error::RolledBack`] when the pruned model does not run, is not finite or computes something else, with the kind
     /// of reason; what the optimizers' closure returns. Every byte of the model is then what it was.
-    pub fn apply(
-        &self,
-        model: &Model<'_>,
-        graph: &Graph,
-        example: &Tensor,
-        mut optimizers: impl Optimizers,
-    ) -> Result<Pruned> {
-        let parts = self.parts(model, graph)?;
+    pub fn apply(&self, traced: &Traced<'_>, example: &Tensor, mut optimizers: impl Optimizers) -> Result<Pruned> {
+        let parts = self.parts(traced)?;
         let attempt = || {
             parts.iter().try_for_each(Shrink::silence)?;
-            let expected = model.run_all(&model.prepare(example)?)?;
+            let expected = traced.model().run_all(&traced.model().prepare(example)?)?;
             parts.iter().try_for_each(Shrink::shrink)?;
-            verify::outputs(model, example, &expected).map_err(|(kind, reason)| self.rolled_back(kind, &reason))
+            verify::outputs(traced.model(), example, &expected)
+                .map_err(|(kind, reason)| self.rolled_back(kind, &reason))
         };
         let done = match attempt() {
             Ok(difference) => match catch_unwind(AssertUnwindSafe(|| optimizers.rebuild())) {
@@ -178,8 +173,8 @@ impl PrunePlan {
     ///
     /// # Errors
     /// [`Error::Torch`]; the model is then what it was.
-    pub fn apply_unverified(&self, model: &Model<'_>, graph: &Graph) -> Result<Pruned> {
-        let parts = self.parts(model, graph)?;
+    pub fn apply_unverified(&self, traced: &Traced<'_>) -> Result<Pruned> {
+        let parts = self.parts(traced)?;
         let shrunk =
             parts.iter().try_for_each(Shrink::shrink).and_then(|()| parts.iter().try_for_each(Shrink::forget_gradient));
         match shrunk {
@@ -201,14 +196,14 @@ impl PrunePlan {
         Error::RolledBack { kind, reason }
     }
 
-    fn parts(&self, model: &Model<'_>, graph: &Graph) -> Result<Vec<Shrink>> {
+    fn parts(&self, traced: &Traced<'_>) -> Result<Vec<Shrink>> {
         let mut by_name: BTreeMap<&str, Vec<&Slice>> = BTreeMap::new();
         for slice in &self.slices {
             by_name.entry(&slice.parameter).or_default().push(slice);
         }
         let part = |(name, slices): (&str, Vec<&Slice>)| {
-            let tensor = graph.tensor(model, name)?;
-            let (received, traced) = (tensor.size(), graph.shape_of_parameter(name));
+            let tensor = traced.tensor(traced.model(), name)?;
+            let (received, traced) = (tensor.size(), traced.shape_of_parameter(name));
             if let Some(traced) = traced.filter(|t| *t != received) {
                 let expected = format!("{traced:?}, as when the model was traced: trace it again");
                 return Err(Error::Shape { what: format!("`{name}`"), received, expected });

@@ -7,10 +7,10 @@
 //! Spurious Correlations, 2022, arXiv 2204.02937. Differs: the layer is pulled towards its old weights, and how strongly
 //! is chosen by cross-validation.
 
-use crate::edit::{Reason, Slice};
+use crate::edit::Slice;
 use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
 use crate::probe::Probe;
-use crate::{Error, Model, Result};
+use crate::{Error, Model, Reason, Result, Traced};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -82,11 +82,11 @@ impl LastLayer {
     ///
     /// # Errors
     /// What the forward pass returns.
-    pub fn features(&self, model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<Tensor> {
+    pub fn features(&self, traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<Tensor> {
         let mut parts = Vec::new();
         for start in (0..probe.len()).step_by(BATCH) {
             let input = probe.tensor(start..(start + BATCH).min(probe.len()))?;
-            let _ = graph.read_masked(model, std::slice::from_ref(&self.input), masks, &input, |_, features| {
+            let _ = traced.read_masked(std::slice::from_ref(&self.input), masks, &input, |_, features| {
                 parts.push(features.f_to_kind(Kind::Float).map_err(Error::torch("reading features"))?.copy());
                 Ok(())
             })?;

@@ -1,6 +1,6 @@
 //! Which weights must become 0 so that a unit is 0, and which other units become 0 with it.
 
-use super::Reason;
+use crate::Reason;
 use crate::graph::{Graph, Op, Operand, Site, ValueId, ops, site::weight_of};
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Whether an edited model computes what its plan promises.
 
-use super::Reason;
 use crate::Model;
+use crate::Reason;
 use crate::error::first_line;
 use tch::{Kind, Tensor};
 

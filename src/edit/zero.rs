@@ -2,16 +2,16 @@
 
 use super::coupling::Coupling;
 use super::silence::{self, Group};
-use super::{Reason, Slice, site_of, verify};
+use super::{Slice, site_of, verify};
 use crate::graph::{Graph, Mask, Origin, Site, SiteKind, site};
-use crate::{Error, Model, Result, UnitId};
+use crate::{Error, Model, Reason, Result, Traced, UnitId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tch::Tensor;
 
 /// What zeroing some units would change. A plan changes nothing.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ZeroPlan {
     /// The units that were asked for.
     pub units: Vec<UnitId>,
     /// Every unit of every site that becomes 0: the units asked for and those that share weights or a residual stream
@@ -22,7 +22,7 @@ pub struct Plan {
     masks: Vec<Mask>,
 }
 
-impl Plan {
+impl ZeroPlan {
     /// Plans to zero `units`: no operator that follows a unit's site sees anything but 0 there.
     ///
     /// The weights that make the unit are zeroed, normalisation included. Where a non-linearity lifts 0 (a sigmoid),
@@ -32,7 +32,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Unknown`] for a site that does not exist, [`Error::Invalid`] for a unit that it does not have,
     /// [`Error::Refused`] where it cannot be done exactly.
-    pub fn zero(graph: &Graph, units: &[UnitId]) -> Result<Plan> {
+    pub fn zero(graph: &Graph, units: &[UnitId]) -> Result<ZeroPlan> {
         let mut group = Group::default();
         for id in units {
             let site = site_of(graph, id)?;
@@ -63,7 +63,12 @@ impl Plan {
         // What shares its memory with something else is masked before or behind it.
         let asked = |m: &Mask| units.iter().any(|u| graph.site(&u.site).is_ok_and(|s| s.value == m.site.value));
         masks.retain(|m| asked(m) || graph.check_mask(m).is_ok());
-        Ok(Plan { units: units.to_vec(), coupled: coupled.into_iter().collect(), slices: slices(graph, &group), masks })
+        Ok(ZeroPlan {
+            units: units.to_vec(),
+            coupled: coupled.into_iter().collect(),
+            slices: slices(graph, &group),
+            masks,
+        })
     }
 
     /// The masks that have the same effect as the edit.
@@ -76,10 +81,10 @@ impl Plan {
     /// # Errors
     /// [`Error::RolledBack`] when the edited model's output is not finite, has another shape, or is not that of the
     /// masked model; the model's parameters are then what they were, to the bit.
-    pub fn apply(&self, model: &Model<'_>, graph: &Graph, example: &Tensor) -> Result<Applied> {
-        let expected = graph.read_masked(model, &[], &self.masks, example, |_, _| Ok(()))?;
-        let applied = self.apply_unverified(model)?;
-        match verify::outputs(model, example, &[expected]) {
+    pub fn apply(&self, traced: &Traced<'_>, example: &Tensor) -> Result<Applied> {
+        let expected = traced.read_masked(&[], &self.masks, example, |_, _| Ok(()))?;
+        let applied = self.apply_unverified(traced.model())?;
+        match verify::outputs(traced.model(), example, &[expected]) {
             Ok(difference) => Ok(Applied { difference, ..applied }),
             Err((kind, reason)) => {
                 applied.undo()?;
@@ -104,7 +109,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for ZeroPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "zero {}", super::list(&self.units))?;
         self.slices.iter().try_for_each(|slice| writeln!(f, "  {slice}"))
@@ -265,14 +270,14 @@ mod tests {
         let net = nn::func(move |x| c.forward(&b.forward(&a.forward(x).relu()).relu()));
         let model = Model::new(&vs, &net);
         let x = Tensor::randn([3, 5], (Kind::Float, Device::Cpu));
-        let graph = Graph::trace(&model, &x).unwrap();
+        let graph = Traced::new(&model, &x).unwrap();
         let weight = |name: &str| vs.variables()[name].detach().copy();
         let (a3, b2) = (weight("a.weight").get(3), weight("b.weight").get(2));
         // b/2 reads a/1 by the weight that is pruned below.
         let units = [UnitId::new("a", 3), UnitId::new("b", 2)];
-        let mut zeroed = Plan::zero(&graph, &units).unwrap().apply(&model, &graph, &x).unwrap();
+        let mut zeroed = ZeroPlan::zero(&graph, &units).unwrap().apply(&graph, &x).unwrap();
         let plan = PrunePlan::new(&graph, &[UnitId::new("a", 1), UnitId::new("b", 0)]).unwrap();
-        let _ = plan.apply(&model, &graph, &x, NoOptimizer).unwrap();
+        let _ = plan.apply(&graph, &x, NoOptimizer).unwrap();
         zeroed.follow(&plan.slices).unwrap();
         // Training would move them.
         tch::no_grad(|| vs.variables().values_mut().for_each(|t| drop(t.g_add_scalar_(0.5))));

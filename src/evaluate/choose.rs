@@ -1,11 +1,11 @@
 //! Which of the flagged units go, and how many: decided on validation images alone.
 
-use super::stats::Accuracy;
 use super::{Evaluation, Inputs, Methods, correct, count, labels};
 use crate::edit::repair::{BATCH, LastLayer, Refit};
-use crate::graph::{Graph, Mask};
+use crate::graph::Mask;
 use crate::probe::Probe;
-use crate::{Error, Model, Result, UnitId};
+use crate::stats::Accuracy;
+use crate::{Error, Result, Traced, UnitId};
 use tch::{Kind, Tensor};
 
 /// Validation images per evaluation that rank single units.
@@ -62,21 +62,20 @@ pub struct Step {
 /// # Errors
 /// What the forward pass returns.
 pub fn choose(
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     (candidates, methods): (&[UnitId], &Methods),
     evaluations: &[Evaluation],
     layer: Option<&LastLayer>,
     options: &Options,
 ) -> Result<Choice> {
-    let (order, refused) = rank(model, graph, (candidates, methods), evaluations)?;
+    let (order, refused) = rank(traced, (candidates, methods), evaluations)?;
     let mut sweep = Vec::new();
     let mut pull = None;
     let counts = counts(order.len(), options.steps);
     let bar = crate::progress::bar("choosing", counts.len());
     for removed in counts {
-        let masks = methods.masks(graph, &order[..removed])?;
-        sweep.push(Step { removed, accuracy: measure(model, graph, &masks, evaluations, layer, &mut pull)? });
+        let masks = methods.masks(traced, &order[..removed])?;
+        sweep.push(Step { removed, accuracy: measure(traced, &masks, evaluations, layer, &mut pull)? });
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -87,8 +86,7 @@ pub fn choose(
 type Ranked = (Vec<UnitId>, Vec<(UnitId, String)>);
 
 fn rank(
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     (candidates, methods): (&[UnitId], &Methods),
     evaluations: &[Evaluation],
 ) -> Result<Ranked> {
@@ -98,11 +96,11 @@ fn rank(
     let bar = crate::progress::bar("ranking", candidates.len());
     let (mut scored, mut refused) = (Vec::new(), Vec::new());
     for unit in candidates {
-        match methods.try_one(model, graph, unit, &example)? {
+        match methods.try_one(traced, unit, &example)? {
             Ok(masks) => {
                 let mut loss = 0.0;
                 for probe in &subsets {
-                    loss += mean_loss(model, graph, &masks, probe)?;
+                    loss += mean_loss(traced, &masks, probe)?;
                 }
                 scored.push((loss, unit.clone()));
             }
@@ -122,12 +120,12 @@ fn spread(probe: &Probe) -> Result<Probe> {
     probe.select(&indices)
 }
 
-fn mean_loss(model: &Model<'_>, graph: &Graph, masks: &[Mask], probe: &Probe) -> Result<f64> {
+fn mean_loss(traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<f64> {
     let labels = labels(probe)?;
     let mut sum = 0.0;
     for start in (0..probe.len()).step_by(BATCH) {
         let end = (start + BATCH).min(probe.len());
-        let output = graph.read_masked(model, &[], masks, &probe.tensor(start..end)?, |_, _| Ok(()))?;
+        let output = traced.read_masked(&[], masks, &probe.tensor(start..end)?, |_, _| Ok(()))?;
         let labels = labels.narrow(0, start as i64, (end - start) as i64).to_device(output.device());
         let loss = output
             .f_to_kind(Kind::Double)
@@ -153,21 +151,20 @@ fn counts(n: usize, steps: usize) -> Vec<usize> {
 }
 
 fn measure(
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     masks: &[Mask],
     evaluations: &[Evaluation],
     layer: Option<&LastLayer>,
     pull: &mut Option<f64>,
 ) -> Result<Vec<(Accuracy, Option<Accuracy>)>> {
     let (Some(layer), false) = (layer, evaluations.is_empty()) else {
-        let plain = |e: &Evaluation| correct(model, graph, masks, &e.validation).map(|right| (count(&right), None));
+        let plain = |e: &Evaluation| correct(traced, masks, &e.validation).map(|right| (count(&right), None));
         return evaluations.iter().map(plain).collect();
     };
     // The inputs of the last layer say all: what the layer makes of them now, and what it could.
     let sets: Vec<Inputs> =
-        evaluations.iter().map(|e| Inputs::read(layer, model, graph, masks, &e.validation)).collect::<Result<_>>()?;
-    let present = layer.current(model)?;
+        evaluations.iter().map(|e| Inputs::read(layer, traced, masks, &e.validation)).collect::<Result<_>>()?;
+    let present = layer.current(traced.model())?;
     let mut accuracy = Vec::new();
     for set in &sets {
         accuracy.push((count(&set.right(&present)?), Some(Accuracy::new(0, 0))));
@@ -176,9 +173,9 @@ fn measure(
     for half in 0..2 {
         let fit_on = sets[0].half(1 - half)?;
         let refit: Refit = match pull {
-            Some(pull) => layer.refit_with(model, &fit_on.features, &fit_on.labels, *pull)?,
+            Some(pull) => layer.refit_with(traced.model(), &fit_on.features, &fit_on.labels, *pull)?,
             None => {
-                let refit = layer.refit(model, &fit_on.features, &fit_on.labels)?;
+                let refit = layer.refit(traced.model(), &fit_on.features, &fit_on.labels)?;
                 *pull = Some(refit.pull);
                 refit
             }

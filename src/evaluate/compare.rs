@@ -1,12 +1,12 @@
 //! Before and after, on test images that nothing was chosen on.
 
 use super::choose::EXAMPLE;
-use super::stats::{Accuracy, mcnemar};
 use super::{Evaluation, Inputs, Methods, correct, count};
 use crate::edit::repair::{LastLayer, Refit};
-use crate::graph::{Graph, Mask};
+use crate::graph::Mask;
 use crate::probe::Probe;
-use crate::{Model, Result, UnitId};
+use crate::stats::{Accuracy, mcnemar};
+use crate::{Result, Traced, UnitId};
 use std::collections::BTreeSet;
 
 /// Random units to compare with.
@@ -60,8 +60,7 @@ pub struct Outcome {
 /// # Errors
 /// What the forward pass returns; [`Error::Refused`](crate::Error::Refused) when the units cannot be edited together.
 pub fn compare(
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     (units, methods): (&[UnitId], &Methods),
     evaluations: &[Evaluation],
     layer: Option<&LastLayer>,
@@ -70,18 +69,18 @@ pub fn compare(
     let Some(clean) = evaluations.first() else { return Ok(Outcome { comparisons: Vec::new(), refit: None }) };
     let bar = crate::progress::bar("evaluating", options.draws + 2);
     let variant = |masks: &[Mask], pull: Option<f64>| -> Result<Variant> {
-        let variant = Variant::measure(model, graph, masks, evaluations, clean, layer, pull);
+        let variant = Variant::measure(traced, masks, evaluations, clean, layer, pull);
         bar.inc(1);
         variant
     };
     let before = variant(&[], None)?;
     let pull = before.refit.as_ref().map(|r| r.pull);
-    let edited = variant(&methods.masks(graph, units)?, None)?;
+    let edited = variant(&methods.masks(traced, units)?, None)?;
     let mut controls = Vec::new();
     for draw in 0..options.draws {
         let seed = options.seed.wrapping_add(draw as u64);
-        match draw_like(model, graph, (units, methods), &clean.validation, seed)? {
-            Some((random, methods)) => controls.push(variant(&methods.masks(graph, &random)?, pull)?),
+        match draw_like(traced, (units, methods), &clean.validation, seed)? {
+            Some((random, methods)) => controls.push(variant(&methods.masks(traced, &random)?, pull)?),
             None => break, // the sites have no other units
         }
     }
@@ -114,8 +113,7 @@ struct Variant {
 
 impl Variant {
     fn measure(
-        model: &Model<'_>,
-        graph: &Graph,
+        traced: &Traced<'_>,
         masks: &[Mask],
         evaluations: &[Evaluation],
         clean: &Evaluation,
@@ -123,18 +121,18 @@ impl Variant {
         pull: Option<f64>,
     ) -> Result<Self> {
         let Some(layer) = layer else {
-            let plain = evaluations.iter().map(|e| correct(model, graph, masks, &e.test)).collect::<Result<_>>()?;
+            let plain = evaluations.iter().map(|e| correct(traced, masks, &e.test)).collect::<Result<_>>()?;
             return Ok(Self { plain, refitted: Vec::new(), refit: None });
         };
-        let fit_on = Inputs::read(layer, model, graph, masks, &clean.validation)?;
+        let fit_on = Inputs::read(layer, traced, masks, &clean.validation)?;
         let refit = match pull {
-            Some(pull) => layer.refit_with(model, &fit_on.features, &fit_on.labels, pull)?,
-            None => layer.refit(model, &fit_on.features, &fit_on.labels)?,
+            Some(pull) => layer.refit_with(traced.model(), &fit_on.features, &fit_on.labels, pull)?,
+            None => layer.refit(traced.model(), &fit_on.features, &fit_on.labels)?,
         };
-        let present = layer.current(model)?;
+        let present = layer.current(traced.model())?;
         let (mut plain, mut refitted) = (Vec::new(), Vec::new());
         for evaluation in evaluations {
-            let inputs = Inputs::read(layer, model, graph, masks, &evaluation.test)?;
+            let inputs = Inputs::read(layer, traced, masks, &evaluation.test)?;
             plain.push(inputs.right(&present)?);
             refitted.push(inputs.right(&refit)?);
         }
@@ -150,8 +148,7 @@ fn paired(before: &[bool], after: &[bool]) -> f64 {
 /// As many random units of the same sites, edited in the same ways, none of them in `units`; `None` where there are not
 /// enough that can be edited.
 pub fn draw_like(
-    model: &Model<'_>,
-    graph: &Graph,
+    traced: &Traced<'_>,
     (units, methods): (&[UnitId], &Methods),
     images: &Probe,
     seed: u64,
@@ -161,7 +158,7 @@ pub fn draw_like(
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut drawn = Vec::new();
     for unit in units {
-        let all = graph.site(&unit.site)?.units;
+        let all = traced.site(&unit.site)?.units;
         let mut pool: Vec<UnitId> =
             (0..all).map(|u| UnitId::new(&unit.site, u)).filter(|id| !taken.contains(id)).collect();
         rng.shuffle(&mut pool);
@@ -169,7 +166,7 @@ pub fn draw_like(
         for id in pool {
             let methods = methods.like(std::slice::from_ref(unit), std::slice::from_ref(&id));
             taken.insert(id.clone());
-            if methods.try_one(model, graph, &id, &example)?.is_ok() {
+            if methods.try_one(traced, &id, &example)?.is_ok() {
                 found = Some(id);
                 break;
             }

@@ -2,7 +2,7 @@
 
 use crate::edit::{Edit, Method};
 use crate::graph::{Graph, Mask};
-use crate::{Error, Model, Result, UnitId};
+use crate::{Error, Result, Traced, UnitId};
 use std::collections::BTreeSet;
 use tch::Tensor;
 
@@ -48,13 +48,12 @@ impl Methods {
     /// The masks that stand for editing one unit, or why it cannot be edited.
     pub(crate) fn try_one(
         &self,
-        model: &Model<'_>,
-        graph: &Graph,
+        traced: &Traced<'_>,
         unit: &UnitId,
         example: &Tensor,
     ) -> Result<Result<Vec<Mask>, String>> {
-        match Edit::tried(self.of(unit), model, graph, std::slice::from_ref(unit), example) {
-            Ok(edit) => edit.masks(graph).map(Ok),
+        match Edit::tried(self.of(unit), traced, std::slice::from_ref(unit), example) {
+            Ok(edit) => edit.masks(traced).map(Ok),
             Err(Error::Refused { reason, .. } | Error::RolledBack { reason, .. }) => Ok(Err(reason)),
             Err(other) => Err(other),
         }

@@ -25,10 +25,10 @@ mod pixels;
 pub mod table;
 pub mod text;
 
-use super::stats::Accuracy;
 use super::{agree, count, labels};
 use crate::edit::repair::BATCH;
 use crate::probe::Probe;
+use crate::stats::Accuracy;
 use crate::{Error, Model, Result};
 use adversarial::Pgd;
 use corrupt::{Corruption, Severity, corrupted};

@@ -6,10 +6,10 @@ use super::names::Names;
 use super::options::Options;
 use super::state::{SiteState, State};
 use super::tensor;
-use crate::graph::{Graph, Site};
+use crate::graph::{Site, Traced};
 use crate::hook::ffi;
 use crate::probe::{Batch, Source};
-use crate::{Error, Model, Result};
+use crate::{Error, Result};
 use half::f16;
 use indicatif::ProgressBar;
 use std::ops::Range;
@@ -18,8 +18,7 @@ use tch::{Device, Kind, Tensor};
 /// What the passes need.
 #[derive(Clone, Copy)]
 pub(super) struct Passes<'a, 'm> {
-    pub model: &'a Model<'m>,
-    pub graph: &'a Graph,
+    pub traced: &'a Traced<'m>,
     pub source: &'a dyn Source,
     pub options: &'a Options,
 }
@@ -69,7 +68,7 @@ impl<'a> Passes<'a, '_> {
 
     fn batch(&self, sites: &[Site], state: &mut State, batch: &Batch) -> Result<()> {
         if !batch.numbers.is_empty() {
-            let _ = self.graph.read(self.model, sites, &batch.input, |i, activation| {
+            let _ = self.traced.read(sites, &batch.input, |i, activation| {
                 match (sites.get(i), state.sites.get_mut(i)) {
                     (Some(site), Some(state)) => self.site(site, state, activation, &batch.numbers),
                     _ => Ok(()),

@@ -8,9 +8,9 @@ use super::shard::Shard;
 use super::state::State;
 use super::store::{self, Stored};
 use super::{Estimate, estimate};
-use crate::graph::{Graph, Site};
+use crate::graph::{Site, Traced};
 use crate::probe::{Skipped, Source};
-use crate::{Error, Model, Result};
+use crate::{Error, Result};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -29,13 +29,13 @@ const EVERY: usize = 64;
 ///
 /// ```no_run
 /// use tch_audit::exemplars::{Exemplars, Options, Run};
-/// # use tch_audit::{Model, graph::Graph, probe::{ImageFolder, Preprocess}};
+/// # use tch_audit::{Model, Traced, probe::{ImageFolder, Preprocess}};
 /// # fn main() -> tch_audit::Result<()> {
 /// # let model = Model::load("model.pt")?;
 /// # let probe = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).load()?;
-/// let graph = Graph::trace(&model, &probe.tensor(0..1)?)?;
-/// let sites = graph.select(&["layer*"])?;
-/// Run::new(&model, &graph, &sites, &probe, &Options::default())?.write("exemplars")?;
+/// let traced = Traced::new(&model, &probe.tensor(0..1)?)?;
+/// let sites = traced.select(&["layer*"])?;
+/// Run::new(&traced, &sites, &probe, &Options::default())?.write("exemplars")?;
 /// let exemplars = Exemplars::load("exemplars")?;
 /// # Ok(()) }
 /// ```
@@ -73,14 +73,13 @@ impl<'a, 'm> Run<'a, 'm> {
     /// # Errors
     /// As [`estimate`](super::estimate()); [`Error::Torch`] when the model's tensors cannot be read.
     pub fn new(
-        model: &'a Model<'m>,
-        graph: &'a Graph,
+        traced: &'a Traced<'m>,
         sites: &'a [Site],
         source: &'a dyn Source,
         options: &'a Options,
     ) -> Result<Self> {
         let estimate = estimate(sites, source, options)?;
-        let passes = Passes { model, graph, source, options };
+        let passes = Passes { traced, source, options };
         let settings = Settings::new(&passes, sites, estimate.passes.clone())?;
         Ok(Self { passes, sites, estimate, settings, shard: Shard::default(), every: EVERY })
     }

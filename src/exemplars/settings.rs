@@ -18,7 +18,7 @@ const FORMAT: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
     pub format: u32,
-    /// [`Graph::fingerprint`](crate::graph::Graph::fingerprint).
+    /// [`Traced::fingerprint`](crate::Traced::fingerprint).
     pub model: String,
     pub probe: ProbeSet,
     pub sites: Vec<SiteRef>,
@@ -47,7 +47,7 @@ impl Settings {
     pub fn new(passes: &Passes<'_, '_>, sites: &[Site], plan: Vec<Range<usize>>) -> Result<Self> {
         Ok(Self {
             format: FORMAT,
-            model: passes.graph.fingerprint(passes.model)?,
+            model: passes.traced.fingerprint()?,
             probe: ProbeSet {
                 images: passes.source.len(),
                 fingerprint: passes.source.fingerprint(),

@@ -1,16 +1,16 @@
 //! Which model this is.
 
-use super::{Graph, Operand};
-use crate::{Error, Model, Result};
+use super::{Operand, Traced};
+use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-impl Graph {
+impl Traced<'_> {
     /// A hash of the operators, their constant arguments, and the names and values of all tensors that they read: 64
     /// hexadecimal digits (BLAKE3). Equal models have equal fingerprints.
     ///
     /// # Errors
     /// [`Error::Torch`] for a tensor that cannot be copied.
-    pub fn fingerprint(&self, model: &Model<'_>) -> Result<String> {
+    pub fn fingerprint(&self) -> Result<String> {
         let mut hash = blake3::Hasher::new();
         let text = |hash: &mut blake3::Hasher, s: &str| {
             hash.update(&(s.len() as u64).to_le_bytes()).update(s.as_bytes());
@@ -28,7 +28,7 @@ impl Graph {
             }
         }
         let constants = self.parameters[self.named()..].iter().zip(&self.constants);
-        let named = model.parameters().iter().map(|(name, tensor)| (name, tensor));
+        let named = self.model().parameters().iter().map(|(name, tensor)| (name, tensor));
         for (name, tensor) in named.chain(constants) {
             text(&mut hash, name);
             text(&mut hash, &format!("{:?} {:?}", tensor.kind(), tensor.size()));

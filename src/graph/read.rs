@@ -1,8 +1,8 @@
 //! Reading and masking sites while a model runs.
 
 use super::site::{Route, Site};
-use super::{Graph, ops};
-use crate::edit::Reason;
+use super::{Graph, Traced, ops};
+use crate::Reason;
 use crate::hook::{self, Arg, Event};
 use crate::{Error, Model, Result};
 use std::cell::RefCell;
@@ -18,8 +18,8 @@ pub struct Mask {
     pub units: Vec<usize>,
 }
 
-impl Graph {
-    /// Runs `model` on `input` and hands the activation of every site to `visit`, as soon as it exists.
+impl Traced<'_> {
+    /// Runs the model on `input` and hands the activation of every site to `visit`, as soon as it exists.
     ///
     /// `visit` gets the site's position in `sites` and the raw activation (see [`Site::maps`]); a later operator may
     /// overwrite it in place, so what is needed must be copied. Returns the model's output. Sites that lie at the same
@@ -29,12 +29,11 @@ impl Graph {
     /// What `visit` returns; [`Error::Forward`]; [`Error::SiteNotSeen`] when a site does not appear.
     pub fn read(
         &self,
-        model: &Model<'_>,
         sites: &[Site],
         input: &Tensor,
         visit: impl FnMut(usize, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        self.read_masked(model, sites, &[], input, visit)
+        self.read_masked(sites, &[], input, visit)
     }
 
     /// As [`read`](Self::read), with the units of `masks` filled with 0 at every position, before they are read and before
@@ -46,7 +45,6 @@ impl Graph {
     /// As [`read`](Self::read), and [`Error::Refused`] where the value shares memory with one that means something else.
     pub fn read_masked(
         &self,
-        model: &Model<'_>,
         sites: &[Site],
         masks: &[Mask],
         input: &Tensor,
@@ -57,6 +55,7 @@ impl Graph {
         }
         // Masks come first, so that a site that is masked and read is read masked.
         let routes: Vec<&Route> = masks.iter().map(|m| &m.site.route).chain(sites.iter().map(|s| &s.route)).collect();
+        let model = self.model();
         let input = model.prepare(input)?;
         let named: Vec<Tensor> =
             model.parameters().iter().map(|(_, t)| t).chain(&self.constants).map(Tensor::shallow_clone).collect();
@@ -85,12 +84,14 @@ impl Graph {
         }
     }
 
-    /// `model` with `masks` in force in every pass. Such a model can be run, but neither traced nor attacked: observers do
+    /// The model with `masks` in force in every pass. Such a model can be run, but neither traced nor attacked: observers do
     /// not nest, and gradients do not pass through masks.
-    pub fn masked<'a>(&'a self, model: &'a Model<'_>, masks: &'a [Mask]) -> Model<'a> {
-        model.with_forward(|xs| self.read_masked(model, &[], masks, xs, |_, _| Ok(())))
+    pub fn masked<'a>(&'a self, masks: &'a [Mask]) -> Model<'a> {
+        self.model().with_forward(|xs| self.read_masked(&[], masks, xs, |_, _| Ok(())))
     }
+}
 
+impl Graph {
     /// Whether the units of `site` can be masked.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Forward`] when the model does not accept the example.
-    pub fn trace(model: &Model<'_>, example: &Tensor) -> Result<Graph> {
+    pub(super) fn trace(model: &Model<'_>, example: &Tensor) -> Result<Graph> {
         let input = model.prepare(example)?;
         // A frozen TorchScript module shows other operators in its first two passes.
         if model.parameters().is_empty() {

@@ -7,7 +7,7 @@ use crate::audit::{self, Audit};
 use crate::describe::DescribedUnit;
 use crate::exemplars::Exemplars;
 use crate::probe::Probe;
-use crate::{Error, Model, Result, UnitId, evaluate};
+use crate::{Error, Model, Result, UnitId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl Report {
                 describer: audit.describer.clone(),
                 sayings: audit.sayings.clone(),
             },
-            accuracy: accuracy(model, audit, probe),
+            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, probe.classes().len())),
             units: units.collect(),
             run: Run {
                 date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -94,13 +94,4 @@ impl Report {
 pub fn check_writable(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     tempfile::tempfile_in(folder).map(drop).map_err(Error::io("write to", folder))
-}
-
-/// The model's accuracy on a labelled probe; `None` without labels, or when the output is not one number per class.
-fn accuracy(model: &Model<'_>, audit: &Audit, probe: &Probe) -> Option<ModelAccuracy> {
-    let _labelled = probe.labels()?;
-    let right = evaluate::correct(model, &audit.graph, &[], probe)
-        .inspect_err(|error| tracing::warn!(%error, "the accuracy cannot be measured"))
-        .ok()?;
-    Some(ModelAccuracy::new(evaluate::count(&right), probe.classes().len()))
 }

@@ -2,10 +2,10 @@
 
 use crate::UnitId;
 use crate::describe::{DescribedUnit, Description, Status};
-use crate::evaluate::stats::Accuracy;
 use crate::exemplars::UnitExemplars;
 use crate::graph::Site;
 use crate::probe::{Preprocess, Probe};
+use crate::stats::Accuracy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The parts of a report that say what was done about the findings, and how audits went during training.
 
 use crate::UnitId;
-use crate::evaluate::stats::Accuracy;
+use crate::stats::Accuracy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

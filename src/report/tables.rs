@@ -2,7 +2,7 @@
 
 use super::edit::{Control, EditReport, Evaluation};
 use super::{HistoryEntry, Report};
-use crate::evaluate::stats::Accuracy;
+use crate::stats::Accuracy;
 
 /// Rows of cells; the first row is the head, the first column says what a row is.
 pub(super) type Table = Vec<Vec<String>>;

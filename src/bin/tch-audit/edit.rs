@@ -10,9 +10,10 @@ use clap::{Args, Subcommand, ValueHint};
 use evaluate::Evaluate;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use tch_audit::Traced;
 use tch_audit::edit::journal::{Journal, Originals};
 use tch_audit::edit::{Cost, Edit, LeftOut, Method, NoOptimizer};
-use tch_audit::graph::{Graph, Mask};
+use tch_audit::graph::Mask;
 use tch_audit::{Model, UnitId, exit};
 use units::Units;
 
@@ -118,20 +119,20 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     let images = what.evaluate.images(&what.input)?;
     let model = Model::load(&what.model)?;
     let example = what.input.noise(2);
-    let graph = Graph::trace(&model, &example)?;
-    let (edit, left_out) = planned(method, &model, &graph, &wanted, &what.units, &example)?;
+    let graph = Traced::new(&model, &example)?;
+    let (edit, left_out) = planned(method, &graph, &wanted, &what.units, &example)?;
     for (unit, reason) in left_out.iter().filter(|_| !common.quiet) {
         output::note(&format!("note: {unit} is left out: {reason}"));
     }
     let Some(edit) = edit else {
         bail!("none of the {} units can be {}", wanted.len(), method.past());
     };
-    let originals = Originals::before(&edit, &model, &graph)?;
+    let originals = Originals::before(&edit, &graph)?;
     let before = match &images {
-        Some(images) => Some(what.evaluate.before(&what.model, &model, &graph, &edit, images)?),
+        Some(images) => Some(what.evaluate.before(&what.model, &graph, &edit, images)?),
         None => None,
     };
-    let edited = edit.apply(&model, &graph, &example, NoOptimizer)?;
+    let edited = edit.apply(&graph, &example, NoOptimizer)?;
     let costs = match &edit {
         Edit::Zero(_) => (Cost::of(&graph), Cost::of(&graph)),
         Edit::Prune(plan) => (plan.before, plan.after),
@@ -153,14 +154,13 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
 /// The plan, and what of a list of findings it leaves out. What is asked for by name is edited as a whole or not at all.
 fn planned(
     method: Method,
-    model: &Model<'_>,
-    graph: &Graph,
+    graph: &Traced<'_>,
     wanted: &[UnitId],
     units: &Units,
     example: &tch::Tensor,
 ) -> anyhow::Result<(Option<Edit>, LeftOut)> {
     if units.is_by_findings() {
-        return Ok(Edit::of_most(method, model, graph, wanted, example)?);
+        return Ok(Edit::of_most(method, graph, wanted, example)?);
     }
     Ok((Some(Edit::new(method, graph, wanted)?), Vec::new()))
 }
@@ -174,19 +174,19 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     let images = what.evaluate.images(&what.input)?;
     let model = Model::load(&what.model)?;
     let example = what.input.noise(2);
-    let graph = Graph::trace(&model, &example)?;
+    let graph = Traced::new(&model, &example)?;
     let mut masks = Vec::new();
     for id in &wanted {
         let mask = Mask { site: graph.site(&id.site)?.clone(), units: vec![id.unit] };
         masks.push(mask);
     }
     let plain = model.forward(&example)?;
-    let masked = graph.read_masked(&model, &[], &masks, &example, |_, _| Ok(()))?;
+    let masked = graph.read_masked(&[], &masks, &example, |_, _| Ok(()))?;
     let change = (&masked - &plain).abs().max().double_value(&[]);
     let scale = plain.abs().max().double_value(&[]);
     ensure!(scale.is_finite(), "the model's output on noise is not finite: nothing can be compared with it");
     let table = match &images {
-        Some(images) => what.evaluate.masked(&model, &graph, &masks, images)?,
+        Some(images) => what.evaluate.masked(&graph, &masks, images)?,
         None => String::new(),
     };
     let masked = count(wanted.len(), "unit", "units");

@@ -6,8 +6,10 @@ use clap::{Args, ValueHint};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tch::Tensor;
-use tch_audit::edit::{NoOptimizer, Plan, PrunePlan, Reason};
-use tch_audit::graph::{Graph, Layout, Site, SiteKind};
+use tch_audit::Reason;
+use tch_audit::Traced;
+use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
+use tch_audit::graph::{Layout, Site, SiteKind};
 use tch_audit::{Error, Model, UnitId, exit};
 
 /// List the sites of a TorchScript model: what can be audited, and what can be done to one of its units.
@@ -34,7 +36,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let model = Model::load(&arguments.model)?;
     let example = arguments.input.noise(1);
-    let graph = Graph::trace(&model, &example)?;
+    let graph = Traced::new(&model, &example)?;
     let shown: Vec<&Site> =
         as_tree(graph.sites()).into_iter().filter(|s| arguments.raw || s.kind != SiteKind::Raw).collect();
     let names: Vec<String> = shown.iter().map(|s| indented(s, &shown)).collect();
@@ -45,7 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Layout::Vector => "vector".to_string(),
             _ => format!("{}x{}", site.size.0, site.size.1),
         };
-        let (zero, prune) = (zeroed(&graph, site), pruned(&model, &graph, site, &example));
+        let (zero, prune) = (zeroed(&graph, site), pruned(&graph, site, &example));
         let yes = |ok: bool| if ok { "yes" } else { "no" };
         lines.push(format!(
             "{name:width$}  {:5}  {:>5}  {map:>7}  {:4}  {:4}  {:5}  {}",
@@ -94,15 +96,15 @@ fn example_unit(site: &Site) -> [UnitId; 1] {
 }
 
 /// What zeroing a unit takes with it, or why it cannot be done.
-fn zeroed(graph: &Graph, site: &Site) -> Result<Vec<UnitId>, String> {
-    Plan::zero(graph, &example_unit(site)).map(|plan| plan.coupled).map_err(reason)
+fn zeroed(graph: &Traced<'_>, site: &Site) -> Result<Vec<UnitId>, String> {
+    ZeroPlan::zero(graph, &example_unit(site)).map(|plan| plan.coupled).map_err(reason)
 }
 
 /// What pruning it takes with it. Where that depends on the model's code it is tried, and taken back.
-fn pruned(model: &Model<'_>, graph: &Graph, site: &Site, example: &Tensor) -> Result<Vec<UnitId>, String> {
+fn pruned(graph: &Traced<'_>, site: &Site, example: &Tensor) -> Result<Vec<UnitId>, String> {
     let plan = PrunePlan::new(graph, &example_unit(site)).map_err(reason)?;
     if !plan.relies_on.is_empty() {
-        plan.apply(model, graph, example, NoOptimizer).and_then(|pruned| pruned.undo()).map_err(reason)?;
+        plan.apply(graph, example, NoOptimizer).and_then(|pruned| pruned.undo()).map_err(reason)?;
     }
     Ok(plan.coupled)
 }

@@ -2,11 +2,11 @@
 
 use super::overlap::Overlap;
 use crate::exemplars::{self, Compat, UnitExemplars, mask::Upsampler};
-use crate::graph::{Graph, Site};
+use crate::graph::{Site, Traced};
 use crate::hook::ffi;
 use crate::probe::paint::{Concept, Painted};
 use crate::probe::{Probe, image_tensor};
-use crate::{Error, Model, Region, Result};
+use crate::{Error, Region, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -22,8 +22,7 @@ pub(super) struct Response {
 
 /// Everything that the passes need.
 pub(super) struct Passes<'a, 'm> {
-    pub model: &'a Model<'m>,
-    pub graph: &'a Graph,
+    pub traced: &'a Traced<'m>,
     pub sites: &'a [Site],
     /// The images to be painted.
     pub images: &'a Probe,
@@ -113,7 +112,7 @@ impl Passes<'_, '_> {
 
     fn pass(&self, sites: &[Site], batch: &Batch, paint: Option<&Concept>, states: &mut [Vec<Watched>]) -> Result<()> {
         let input = image_tensor(&batch.images, self.images.preprocess())?;
-        let _ = self.graph.read(self.model, sites, &input, |i, activation| {
+        let _ = self.traced.read(sites, &input, |i, activation| {
             let (Some(site), Some(watched)) = (sites.get(i), states.get_mut(i)) else { return Ok(()) };
             let maps = exemplars::floats(site, activation)?;
             let size = maps.size();

@@ -2,8 +2,8 @@
 
 use super::measure::Response;
 use super::{ConceptEvidence, Options};
-use crate::evaluate::stats;
 use crate::probe::paint::Concept;
+use crate::stats;
 
 /// The share of every set: the paints in their order, then the plain images.
 ///

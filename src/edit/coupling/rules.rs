@@ -5,7 +5,7 @@
 //! What is in no row is refused.
 
 use super::{Coupling, Place};
-use crate::edit::Reason;
+use crate::Reason;
 use crate::graph::movement::{Movement, shape_only};
 use crate::graph::{Op, Operand, ValueId, ops};
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! Two measurements of the same images, before and after.
 
-use super::super::stats::{Accuracy, mcnemar};
 use super::{Measured, Robustness};
+use crate::stats::{Accuracy, mcnemar};
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

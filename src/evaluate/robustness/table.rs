@@ -2,7 +2,7 @@
 
 use super::compare::Row;
 use crate::diagnostic::is_hidden;
-use crate::evaluate::stats::Accuracy;
+use crate::stats::Accuracy;
 use std::fmt::Write;
 use unicode_width::UnicodeWidthChar;
 

@@ -6,13 +6,14 @@ use clap::{Args, ValueHint};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 use tch_audit::Model;
+use tch_audit::Traced;
 use tch_audit::edit::{Edit, Method, NoOptimizer};
 use tch_audit::evaluate::Methods;
 use tch_audit::evaluate::compare::draw_like;
 use tch_audit::evaluate::robustness::compare::compare;
 use tch_audit::evaluate::robustness::corrupt::Severity;
 use tch_audit::evaluate::robustness::{Options, Robustness, table};
-use tch_audit::graph::{Graph, Mask};
+use tch_audit::graph::Mask;
 use tch_audit::probe::{ImageFolder, Probe};
 
 #[derive(Debug, Args)]
@@ -76,28 +77,21 @@ impl Evaluate {
     }
 
     /// The untouched model, and random units edited in its copies.
-    pub fn before(
-        &self,
-        file: &Path,
-        model: &Model<'_>,
-        graph: &Graph,
-        edit: &Edit,
-        images: &Probe,
-    ) -> anyhow::Result<Before> {
+    pub fn before(&self, file: &Path, graph: &Traced<'_>, edit: &Edit, images: &Probe) -> anyhow::Result<Before> {
         let options = self.options()?;
-        let measured = self.measure(model, || Ok(Model::load(file)?), images, &options)?;
+        let measured = self.measure(graph.model(), || Ok(Model::load(file)?), images, &options)?;
         let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };
         let methods = Methods::new(prune);
         let mut controls = Vec::new();
         for draw in 0..self.controls {
             let seed = self.seed.wrapping_add(draw as u64);
             // The sites may have no other units.
-            let Some((units, _)) = draw_like(model, graph, (edit.units(), &methods), images, seed)? else { break };
+            let Some((units, _)) = draw_like(graph, (edit.units(), &methods), images, seed)? else { break };
             let example = images.tensor(0..images.len().min(2))?;
             let edited = || -> anyhow::Result<Model<'static>> {
                 let copy = Model::load(file)?;
-                let graph = Graph::trace(&copy, &example)?;
-                let _ = Edit::new(edit.method(), &graph, &units)?.apply(&copy, &graph, &example, NoOptimizer)?;
+                let graph = Traced::new(&copy, &example)?;
+                let _ = Edit::new(edit.method(), &graph, &units)?.apply(&graph, &example, NoOptimizer)?;
                 Ok(copy)
             };
             controls.push(self.measure(&edited()?, edited, images, &options)?);
@@ -117,8 +111,8 @@ impl Evaluate {
     ) -> anyhow::Result<String> {
         let copy = || -> anyhow::Result<Model<'static>> {
             let copy = Model::load(file)?;
-            let graph = Graph::trace(&copy, example)?;
-            let _ = edit.apply(&copy, &graph, example, NoOptimizer)?;
+            let graph = Traced::new(&copy, example)?;
+            let _ = edit.apply(&graph, example, NoOptimizer)?;
             Ok(copy)
         };
         let after = self.measure(model, copy, images, &self.options()?)?;
@@ -127,10 +121,10 @@ impl Evaluate {
     }
 
     /// A masked model against the plain one. Masks and gradients do not go together: nothing is attacked.
-    pub fn masked(&self, model: &Model<'_>, graph: &Graph, masks: &[Mask], images: &Probe) -> anyhow::Result<String> {
+    pub fn masked(&self, graph: &Traced<'_>, masks: &[Mask], images: &Probe) -> anyhow::Result<String> {
         let options = Options { adversarial: false, ..self.options()? };
-        let before = Robustness::measure(model, None, images, &options)?;
-        let after = Robustness::measure(&graph.masked(model, masks), None, images, &options)?;
+        let before = Robustness::measure(graph.model(), None, images, &options)?;
+        let after = Robustness::measure(&graph.masked(masks), None, images, &options)?;
         Ok(table::render(&compare(&before, &after, None)?))
     }
 

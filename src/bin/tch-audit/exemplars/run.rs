@@ -6,8 +6,8 @@ use anyhow::Context;
 use indicatif::HumanBytes;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tch_audit::Traced;
 use tch_audit::exemplars::{Compat, Done, Exemplars, Options, Run, merge as merge_shards};
-use tch_audit::graph::Graph;
 use tch_audit::probe::{Corrupt, ImageFolder};
 use tch_audit::{Model, exit};
 
@@ -22,10 +22,10 @@ pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
         folder = folder.limit_per_class(n);
     }
     let source = folder.stream()?;
-    let graph = Graph::trace(&model, &arguments.input.noise(1))?;
+    let graph = Traced::new(&model, &arguments.input.noise(1))?;
     let sites = graph.select(&arguments.sites)?;
     let options = arguments.options();
-    let run = Run::new(&model, &graph, &sites, &source, &options)
+    let run = Run::new(&graph, &sites, &source, &options)
         .with_context(|| format!("cannot run {}", model_path.display()))?
         .shard(arguments.shard.unwrap_or_default())
         .checkpoint_every(arguments.checkpoint_every)?;

@@ -1,7 +1,7 @@
 //! Normalisations: channel by channel, or over channels, which then cannot leave.
 
 use super::tensors;
-use crate::edit::Reason;
+use crate::Reason;
 use crate::edit::coupling::Coupling;
 use crate::graph::Operand;
 

@@ -1,7 +1,7 @@
 //! Products of matrices: layers, and attentions, whose heads are stacks of matrices.
 
 use super::{broadcast, tensors};
-use crate::edit::Reason;
+use crate::Reason;
 use crate::edit::coupling::{Coupling, Place};
 use crate::graph::{Operand, ValueId};
 use std::collections::BTreeSet;

@@ -33,7 +33,7 @@ pub use shard::Shard;
 pub use sketch::Sketch;
 
 use crate::graph::{Site, Traced};
-use crate::probe::{Preprocess, Source};
+use crate::probe::{Images, Preprocess};
 use crate::{Error, Region, Result, UnitId};
 use half::f16;
 use pass::Passes;
@@ -125,7 +125,7 @@ impl Exemplars {
     /// # Errors
     /// [`Error::Invalid`] for options that make no sense or an empty probe set; [`Error::NonFinite`] for an activation
     /// that is NaN or infinite; what reading the images and the forward pass return.
-    pub fn compute(traced: &Traced<'_>, sites: &[Site], source: &dyn Source, options: &Options) -> Result<Exemplars> {
+    pub fn compute(traced: &Traced<'_>, sites: &[Site], source: &dyn Images, options: &Options) -> Result<Exemplars> {
         let plan = estimate(sites, source, options)?;
         let passes = Passes { traced, source, options };
         let bar = crate::progress::bar("exemplars", source.len() * plan.passes.len());
@@ -164,7 +164,7 @@ impl Exemplars {
     ///
     /// # Errors
     /// [`Error::Invalid`] that names the first that it has not.
-    pub fn belong_to(&self, source: &dyn Source) -> Result<()> {
+    pub fn belong_to(&self, source: &dyn Images) -> Result<()> {
         for (&number, image) in &self.names {
             let name = (number < source.len()).then(|| source.name(number));
             if name.as_deref() != Some(image.name.as_str()) {

@@ -4,7 +4,7 @@
 //! and standard deviation travel with everything that is computed from them. Probes come from a folder
 //! ([`ImageFolder`]), from memory ([`Probe::from_images`], [`Probe::from_tensor`]), are drawn ([`drawn`]), or are what a
 //! generator makes ([`Probe::generated`]). An [`ImageStream`] reads the images of a folder while the model runs, where
-//! there are too many to hold; both are a [`Source`] of batches.
+//! there are too many to hold; both are [`Images`].
 //! [`paint`] puts concepts (text, colours, stripes, …) onto such images.
 
 use crate::{Error, Result};
@@ -19,22 +19,22 @@ mod drawn;
 mod files;
 mod folder;
 mod generated;
+mod images;
 mod memory;
 pub mod paint;
 mod preprocess;
 mod resize;
 pub(crate) mod seed;
 mod shape;
-mod source;
 mod stream;
 
 pub use drawn::drawn;
 pub use folder::{Corrupt, ImageFolder};
 use generated::Shown;
+pub use images::{Batch, Digest, Images, Want};
 pub use memory::Labels;
 pub use preprocess::{Preprocess, image_tensor};
 pub use resize::{Fit, resize};
-pub use source::{Batch, Digest, Source};
 pub use stream::ImageStream;
 
 /// Images at a model's input size, with names, perhaps labels, and the preprocessing that the model wants.
@@ -125,10 +125,19 @@ impl Probe {
     /// **Errors:** [`Error::Invalid`] if the range does not lie within the images; [`Error::Shape`] if an image does
     /// not have the model's size (possible only after [`map`](Self::map)).
     pub fn tensor(&self, range: Range<usize>) -> Result<Tensor> {
-        let images = self.images.get(range.clone()).ok_or_else(|| {
-            Error::invalid("range of probe images", format!("{range:?}"), format!("within 0..{}", self.len()))
-        })?;
-        self.shown.tensor(range).unwrap_or_else(|| preprocess::tensor_of(images, &self.preprocess))
+        if range.start > range.end || range.end > self.len() {
+            let allowed = format!("within 0..{}", self.len());
+            return Err(Error::invalid("range of probe images", format!("{range:?}"), allowed));
+        }
+        self.inputs(&range.collect::<Vec<_>>())
+    }
+
+    /// The images with these numbers, which exist, as the model wants them.
+    fn inputs(&self, numbers: &[usize]) -> Result<Tensor> {
+        self.shown.tensor(numbers).unwrap_or_else(|| {
+            let images: Vec<&RgbImage> = numbers.iter().map(|i| self.images[*i].as_ref()).collect();
+            preprocess::tensor_of(&images, &self.preprocess)
+        })
     }
 
     /// The images with these numbers, in this order; repeats are allowed.

@@ -18,7 +18,7 @@
 
 use super::{Describer, Description};
 use crate::exemplars::UnitExemplars;
-use crate::probe::Source;
+use crate::probe::Images;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Options {
 /// The describer; see [the module](self).
 pub struct Command<'a> {
     options: Options,
-    source: &'a dyn Source,
+    source: &'a dyn Images,
 }
 
 impl std::fmt::Debug for Command<'_> {
@@ -86,7 +86,7 @@ impl<'a> Command<'a> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an empty command and for no time at all.
-    pub fn new(options: Options, source: &'a dyn Source) -> Result<Self> {
+    pub fn new(options: Options, source: &'a dyn Images) -> Result<Self> {
         if options.command.trim().is_empty() {
             return Err(Error::invalid("describing command", "nothing", "a command line"));
         }

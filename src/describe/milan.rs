@@ -43,7 +43,7 @@ pub use search::{Caption, Captions, Forced, Search, Speaker, Strategy};
 
 use super::{Alternative, Describer, Description, Status};
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
-use crate::probe::Source;
+use crate::probe::Images;
 use crate::{Error, Region, Result};
 use image::RgbImage;
 use std::borrow::Cow;
@@ -76,7 +76,7 @@ pub struct Milan<'a> {
     decoder: Decoder,
     lm: Option<LanguageModel>,
     indexer: Indexer,
-    source: &'a dyn Source,
+    source: &'a dyn Images,
     search: Search,
     options: Options,
     fingerprint: String,
@@ -99,7 +99,7 @@ impl<'a> Milan<'a> {
     ///
     /// # Errors
     /// [`Error::Unknown`], [`Error::Shape`] and [`Error::Invalid`] for weights that are missing or do not fit together.
-    pub fn new(checkpoint: &Checkpoint, source: &'a dyn Source, options: Options) -> Result<Self> {
+    pub fn new(checkpoint: &Checkpoint, source: &'a dyn Images, options: Options) -> Result<Self> {
         Self::with_encoder(checkpoint, checkpoint.encoder()?, source, options)
     }
 
@@ -110,7 +110,7 @@ impl<'a> Milan<'a> {
     pub fn with_encoder(
         checkpoint: &Checkpoint,
         encoder: Encoder,
-        source: &'a dyn Source,
+        source: &'a dyn Images,
         options: Options,
     ) -> Result<Self> {
         if options.batch_size == 0 {

@@ -2,7 +2,7 @@
 
 use super::{Describer, command, milan};
 use crate::Result;
-use crate::probe::Source;
+use crate::probe::Images;
 use std::path::PathBuf;
 
 /// Who puts units into words.
@@ -36,7 +36,7 @@ impl Words {
     ///
     /// # Errors
     /// What reading the checkpoint returns; [`Error::Invalid`](crate::Error::Invalid) for a command that is none.
-    pub fn describer<'a>(&self, source: &'a dyn Source) -> Result<Option<Box<dyn Describer + 'a>>> {
+    pub fn describer<'a>(&self, source: &'a dyn Images) -> Result<Option<Box<dyn Describer + 'a>>> {
         Ok(match self {
             Words::Concepts => None,
             Words::Milan { checkpoint, options } => {

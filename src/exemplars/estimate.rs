@@ -3,7 +3,7 @@
 use super::options::Options;
 use super::sketch::MAX_BINS;
 use crate::graph::Site;
-use crate::probe::Source;
+use crate::probe::Images;
 use crate::{Error, Result};
 use std::fmt;
 use std::ops::Range;
@@ -45,7 +45,7 @@ impl fmt::Display for Estimate {
 /// # Errors
 /// [`Error::Invalid`] for options that make no sense, an empty probe set, no sites, units that do not exist, and a budget
 /// that is too small for one of the sites; [`Error::Unknown`] for units of a site that is not among them.
-pub fn estimate(sites: &[Site], source: &dyn Source, options: &Options) -> Result<Estimate> {
+pub fn estimate(sites: &[Site], source: &dyn Images, options: &Options) -> Result<Estimate> {
     options.validate()?;
     if source.is_empty() {
         return Err(Error::invalid("probe set", "no image", "at least one image"));

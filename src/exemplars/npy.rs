@@ -9,7 +9,7 @@ pub use import::import_npy;
 
 use super::{Compat, Exemplar, Exemplars, UnitExemplars};
 use crate::files::Staging;
-use crate::probe::{Fit, Preprocess, Source, resize};
+use crate::probe::{Fit, Images, Preprocess, resize};
 use crate::{Error, Result};
 use image::RgbImage;
 use npyz::{DType, WriteOptions, WriterBuilder};
@@ -33,7 +33,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`Error::Invalid`] when `source` is not that probe set, or a site's name cannot be a folder's; [`Error::Io`].
-pub fn export_npy(exemplars: &Exemplars, source: &dyn Source, folder: &Path) -> Result<()> {
+pub fn export_npy(exemplars: &Exemplars, source: &dyn Images, folder: &Path) -> Result<()> {
     exemplars.belong_to(source)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let mut pictures = Pictures { source, compat: exemplars.options.compat, known: HashMap::new() };
@@ -132,7 +132,7 @@ fn scientific(x: f32) -> String {
 
 /// Probe images as they are exported.
 struct Pictures<'a> {
-    source: &'a dyn Source,
+    source: &'a dyn Images,
     compat: Compat,
     /// Planes by number.
     known: HashMap<usize, Vec<u8>>,

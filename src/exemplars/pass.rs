@@ -8,7 +8,7 @@ use super::state::{SiteState, State};
 use super::tensor;
 use crate::graph::{Site, Traced};
 use crate::hook::ffi;
-use crate::probe::{Batch, Source};
+use crate::probe::{Batch, Images, Want};
 use crate::{Error, Result};
 use half::f16;
 use indicatif::ProgressBar;
@@ -19,7 +19,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone, Copy)]
 pub(super) struct Passes<'a, 'm> {
     pub traced: &'a Traced<'m>,
-    pub source: &'a dyn Source,
+    pub source: &'a dyn Images,
     pub options: &'a Options,
 }
 
@@ -54,12 +54,12 @@ impl<'a> Passes<'a, '_> {
         bar: &ProgressBar,
         mut after: impl FnMut(&State, usize) -> Result<()>,
     ) -> Result<()> {
-        let ranges: Vec<Range<usize>> = batches.clone().map(|b| self.images(b)).collect();
+        let numbers: Vec<usize> = batches.clone().flat_map(|b| self.images(b)).collect();
         let mut number = batches.start;
-        self.source.batches(&ranges, &mut |batch| {
+        self.source.read(&numbers, self.options.batch_size, Want::Inputs, &mut |batch| {
             self.batch(sites, state, &batch)?;
             state.finished(number);
-            bar.inc(batch.range.len() as u64);
+            bar.inc(batch.asked as u64);
             after(state, number)?;
             number += 1;
             Ok(())

@@ -9,7 +9,7 @@ use super::state::State;
 use super::store::{self, Stored};
 use super::{Estimate, estimate};
 use crate::graph::{Site, Traced};
-use crate::probe::{Skipped, Source};
+use crate::probe::{Images, Skipped};
 use crate::{Error, Result};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -75,7 +75,7 @@ impl<'a, 'm> Run<'a, 'm> {
     pub fn new(
         traced: &'a Traced<'m>,
         sites: &'a [Site],
-        source: &'a dyn Source,
+        source: &'a dyn Images,
         options: &'a Options,
     ) -> Result<Self> {
         let estimate = estimate(sites, source, options)?;
@@ -194,8 +194,7 @@ impl<'a, 'm> Run<'a, 'm> {
             let received = format!("pass {} of batches {:?}", header.pass + 1, state.done);
             return wrong(received, "a state of this shard");
         }
-        let seen: Vec<Range<usize>> =
-            state.done.iter().flat_map(|r| r.clone().map(|b| self.passes.images(b))).collect();
+        let seen: Vec<usize> = state.done.iter().flat_map(|r| r.clone().flat_map(|b| self.passes.images(b))).collect();
         if self.passes.source.digest(&seen)? != state.digest {
             let images = self.images(&(all.start..state.done.last().map_or(all.start, |r| r.end)));
             let received = format!("other images than the first {images} are now");

@@ -31,7 +31,7 @@ pub(super) struct Settings {
 #[serde(deny_unknown_fields)]
 pub(super) struct ProbeSet {
     pub images: usize,
-    /// [`Source::fingerprint`](crate::probe::Source::fingerprint).
+    /// [`Images::fingerprint`](crate::probe::Images::fingerprint).
     pub fingerprint: String,
     pub preprocess: Preprocess,
 }

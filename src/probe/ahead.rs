@@ -1,14 +1,14 @@
-//! Threads that read images a bounded number of batches ahead of whoever uses them.
+//! Threads that make images a bounded number of batches ahead of whoever uses them.
 //!
 //! The threads are not rayon's: whoever uses the batches waits for them, and would wait for ever on a thread of a rayon
 //! pool that has no other.
 
-use super::preprocess::Normalizer;
-use super::{Batch, Corrupt, Digest, ImageStream, Skipped, Source, stream::Reader};
-use crate::{Error, Result};
+use super::preprocess::{Normalizer, check_size};
+use super::{Batch, Corrupt, Digest, Preprocess, Skipped, Want};
+use crate::{Error, Region, Result};
+use image::RgbImage;
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,37 +22,67 @@ const PART: usize = 1 << 14;
 /// What is being done when libtorch fails.
 const DURING: &str = "making a tensor of images";
 
-/// Hands the images of each range to `each`, in order, on this thread, while as many threads as rayon would use here read
-/// the next ones.
-pub(super) fn batches(
-    stream: &ImageStream,
-    ranges: &[Range<usize>],
+/// Which images are made, and in what form.
+pub(super) struct Order<'a> {
+    pub numbers: &'a [usize],
+    pub batch: usize,
+    pub want: Want,
+    pub preprocess: &'a Preprocess,
+    pub corrupt: Corrupt,
+}
+
+/// What became of one image.
+pub(super) struct Made {
+    pub digest: Digest,
+    /// [`Error::Image`] may be passed over, every other error ends the reading.
+    pub image: Result<Arc<RgbImage>>,
+    /// Where it was changed.
+    pub region: Option<Region>,
+}
+
+/// Makes images, one after the other, on one thread.
+pub(super) type Maker<'a> = Box<dyn FnMut(usize) -> Made + 'a>;
+
+/// Hands the images of an order to `each`, in order, on this thread, while as many threads as rayon would use here make the
+/// next ones, each with a maker of its own.
+pub(super) fn batches<'m>(
+    order: &Order<'_>,
+    maker: &(dyn Fn() -> Maker<'m> + Sync),
     each: &mut dyn FnMut(Batch) -> Result<()>,
 ) -> Result<()> {
-    let ahead = Ahead { stream, ranges, plan: Mutex::default(), room: Condvar::new(), ready: Condvar::new() };
-    let images: usize = ranges.iter().map(ExactSizeIterator::len).sum();
-    let threads = rayon::current_num_threads().clamp(1, images.max(1));
+    let ahead = Ahead { order, maker, plan: Mutex::default(), room: Condvar::new(), ready: Condvar::new() };
+    let threads = rayon::current_num_threads().clamp(1, order.numbers.len().max(1));
     thread::scope(|scope| {
         let _stop = Stop(&ahead);
         for started in 0..threads {
             let thread = thread::Builder::new().name("probe images".into());
             match thread.spawn_scoped(scope, || ahead.work()) {
                 Ok(_) => {}
-                Err(source) if started == 0 => {
-                    return Err(Error::Io { action: "start a thread to read", path: stream.root().into(), source });
+                Err(error) if started == 0 => {
+                    return Err(Error::invalid("threads that read images", error, "at least one"));
                 }
                 // Fewer do as well.
                 Err(_) => break,
             }
         }
-        (0..ranges.len()).try_for_each(|_| each(ahead.next()?))
+        (0..order.chunks()).try_for_each(|_| each(ahead.next()?))
     })
 }
 
+impl Order<'_> {
+    fn chunks(&self) -> usize {
+        self.numbers.len().div_ceil(self.batch)
+    }
+
+    fn chunk(&self, i: usize) -> &[usize] {
+        self.numbers.chunks(self.batch).nth(i).unwrap_or_default()
+    }
+}
+
 /// What the threads share.
-struct Ahead<'a> {
-    stream: &'a ImageStream,
-    ranges: &'a [Range<usize>],
+struct Ahead<'a, 'm> {
+    order: &'a Order<'a>,
+    maker: &'a (dyn Fn() -> Maker<'m> + Sync),
     plan: Mutex<Plan>,
     /// Notified when another batch may be begun, and when all is to stop.
     room: Condvar,
@@ -67,8 +97,8 @@ struct Plan {
     taken: usize,
     /// How many were begun.
     begun: usize,
-    /// The last one begun, and which of its images no thread has been given.
-    current: Option<(Arc<Mutex<Making>>, Range<usize>)>,
+    /// The last one begun, and which of its places no thread has been given.
+    current: Option<(Arc<Mutex<Making>>, std::ops::Range<usize>)>,
     /// The finished ones that were not taken.
     finished: BTreeMap<usize, Arc<Mutex<Making>>>,
     stopped: bool,
@@ -78,29 +108,23 @@ struct Plan {
 /// A batch in the making.
 struct Making {
     number: usize,
-    /// `[n * C * H * W]`, to be filled; or what went wrong with it.
+    /// `[n * C * H * W]`, to be filled, where inputs are wanted; or what went wrong with it.
     input: Result<Tensor>,
-    seen: Vec<Option<Seen>>,
+    seen: Vec<Option<Made>>,
     left: usize,
 }
 
-/// What became of a file.
-struct Seen {
-    digest: Digest,
-    failure: Option<String>,
-}
-
 /// Stops the threads when it is dropped, in a panic too.
-struct Stop<'a>(&'a Ahead<'a>);
+struct Stop<'a, 'b, 'm>(&'a Ahead<'b, 'm>);
 
-impl Drop for Stop<'_> {
+impl Drop for Stop<'_, '_, '_> {
     fn drop(&mut self) {
         lock(&self.0.plan).stopped = true;
         self.0.room.notify_all();
     }
 }
 
-impl Ahead<'_> {
+impl Ahead<'_, '_> {
     /// The next batch, once it is finished. A panic of a thread goes on here.
     fn next(&self) -> Result<Batch> {
         let mut plan = lock(&self.plan);
@@ -123,17 +147,23 @@ impl Ahead<'_> {
     /// What each thread does.
     fn work(&self) {
         let work = || {
-            let mut reader = Reader::new(self.stream);
-            let normalizer = Normalizer::new(self.stream.preprocess());
-            let mut input = vec![0f32; self.stream.preprocess().numel()];
-            while let Some((making, i)) = self.begin() {
-                let (digest, image) = reader.read(i);
-                let mut written = Ok(());
-                let failure = image.map(|image| {
-                    normalizer.write(&image, &mut input);
-                    written = self.write(&making, i, &input);
-                });
-                self.end(&making, i, Seen { digest, failure: failure.err() }, written);
+            let (preprocess, want) = (self.order.preprocess, self.order.want);
+            let mut make = (self.maker)();
+            let normalizer = Normalizer::new(preprocess);
+            let mut input = vec![0f32; if want.inputs() { preprocess.numel() } else { 0 }];
+            while let Some((making, place, i)) = self.begin() {
+                let mut made = make(i);
+                if let Ok(image) = &made.image {
+                    if let Err(error) = check_size(|| format!("image {i}"), image, preprocess) {
+                        made.image = Err(error);
+                    } else if want.inputs() {
+                        normalizer.write(image, &mut input);
+                        if let Err(error) = self.write(&making, place, &input) {
+                            made.image = Err(error);
+                        }
+                    }
+                }
+                self.end(&making, place, made);
             }
         };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
@@ -145,50 +175,50 @@ impl Ahead<'_> {
         }
     }
 
-    /// An image to be read, and its batch. Waits until there is room; `None` when nothing is left.
-    fn begin(&self) -> Option<(Arc<Mutex<Making>>, usize)> {
+    /// An image to be made: its batch, its place there and its number. Waits until there is room; `None` when nothing is
+    /// left.
+    fn begin(&self) -> Option<(Arc<Mutex<Making>>, usize, usize)> {
         let mut plan = lock(&self.plan);
         loop {
             if plan.stopped {
                 return None;
             }
-            if let Some((making, images)) = &mut plan.current
-                && let Some(i) = images.next()
+            let chunk = plan.begun.checked_sub(1).map_or(&[] as &[usize], |last| self.order.chunk(last));
+            if let Some((making, places)) = &mut plan.current
+                && let Some(place) = places.next()
             {
-                return Some((Arc::clone(making), i));
+                return chunk.get(place).map(|i| (Arc::clone(making), place, *i));
             }
-            let range = self.ranges.get(plan.begun)?;
+            if plan.begun >= self.order.chunks() {
+                return None;
+            }
             if plan.begun >= plan.taken + AHEAD {
                 plan = self.room.wait(plan).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let number = plan.begun;
+            let making = self.making(plan.begun);
+            let places = 0..making.left;
             plan.begun += 1;
-            let making = Arc::new(Mutex::new(self.making(number)));
-            if range.is_empty() {
-                plan.finished.insert(number, making);
-                self.ready.notify_all();
-            } else {
-                plan.current = Some((making, range.clone()));
-            }
+            plan.current = Some((Arc::new(Mutex::new(making)), places));
         }
     }
 
     fn making(&self, number: usize) -> Making {
-        let n = self.ranges[number].len();
-        let input =
-            Tensor::f_empty([self.stream.preprocess().shape(n).iter().product::<i64>()], (Kind::Float, Device::Cpu));
+        let n = self.order.chunk(number).len();
+        let size = if self.order.want.inputs() { n * self.order.preprocess.numel() } else { 0 };
+        let input = Tensor::f_empty([size as i64], (Kind::Float, Device::Cpu));
         let seen = std::iter::repeat_with(|| None).take(n).collect();
         Making { number, input: input.map_err(Error::torch(DURING)), seen, left: n }
     }
 
     /// Puts an image where it belongs.
-    fn write(&self, making: &Mutex<Making>, i: usize, values: &[f32]) -> Result<()> {
-        let (input, start) = {
+    fn write(&self, making: &Mutex<Making>, place: usize, values: &[f32]) -> Result<()> {
+        let input = {
             let making = lock(making);
             let Ok(input) = &making.input else { return Ok(()) };
-            (input.shallow_clone(), (i - self.ranges[making.number].start) * values.len())
+            input.shallow_clone()
         };
+        let start = place * values.len();
         let write = |(part, values): (usize, &[f32])| -> Result<(), TchError> {
             let at = start + part * PART;
             input.f_narrow(0, at as i64, values.len() as i64)?.f_copy_(&Tensor::f_from_slice(values)?)
@@ -196,14 +226,10 @@ impl Ahead<'_> {
         values.chunks(PART).enumerate().try_for_each(write).map_err(Error::torch(DURING))
     }
 
-    /// An image was read. Whoever reads the last one finishes the batch.
-    fn end(&self, making: &Arc<Mutex<Making>>, i: usize, seen: Seen, written: Result<()>) {
+    /// An image was made. Whoever makes the last one finishes the batch.
+    fn end(&self, making: &Arc<Mutex<Making>>, place: usize, made: Made) {
         let mut batch = lock(making);
-        let i = i - self.ranges[batch.number].start;
-        if let Err(error) = written {
-            batch.input = Err(error);
-        }
-        batch.seen[i] = Some(seen);
+        batch.seen[place] = Some(made);
         batch.left -= 1;
         if batch.left == 0 {
             lock(&self.plan).finished.insert(batch.number, Arc::clone(making));
@@ -211,29 +237,42 @@ impl Ahead<'_> {
         }
     }
 
-    /// What a finished batch holds, without the files that could not be read.
+    /// What a finished batch holds, without the images that could not be read.
     fn batch(&self, making: &mut Making) -> Result<Batch> {
-        let range = self.ranges[making.number].clone();
-        let mut numbers = Vec::with_capacity(range.len());
-        let (mut digest, mut skipped) = (Digest::default(), Vec::new());
-        for (number, seen) in range.clone().zip(making.seen.drain(..).flatten()) {
-            digest = digest.and(seen.digest);
-            match (seen.failure, self.stream.corrupt()) {
-                (None, _) => numbers.push(number),
-                (Some(reason), Corrupt::Skip) => skipped.push(Skipped { path: self.stream.path(number), reason }),
-                (Some(reason), Corrupt::Fatal) => {
-                    return Err(Error::Image { path: self.stream.path(number), reason });
+        let Order { want, preprocess, corrupt, .. } = *self.order;
+        let chunk = self.order.chunk(making.number);
+        let mut batch = Batch {
+            asked: chunk.len(),
+            numbers: Vec::with_capacity(chunk.len()),
+            input: Tensor::new(),
+            pixels: Vec::new(),
+            regions: Vec::new(),
+            digest: Digest::default(),
+            skipped: Vec::new(),
+        };
+        let mut rows = Vec::with_capacity(chunk.len());
+        for (place, (number, made)) in chunk.iter().zip(making.seen.drain(..).flatten()).enumerate() {
+            batch.digest = batch.digest.and(made.digest);
+            match (made.image, corrupt) {
+                (Ok(image), _) => {
+                    rows.push(place as i64);
+                    batch.numbers.push(*number);
+                    batch.pixels.extend(Some(image).filter(|_| want.pixels()));
+                    batch.regions.extend(made.region);
                 }
+                (Err(Error::Image { path, reason }), Corrupt::Skip) => batch.skipped.push(Skipped { path, reason }),
+                (Err(error), _) => return Err(error),
             }
         }
-        let input = std::mem::replace(&mut making.input, Ok(Tensor::new()))?;
-        let shape = self.stream.preprocess().shape(range.len());
-        let mut input = input.f_view(shape.as_slice()).map_err(Error::torch(DURING))?;
-        if !skipped.is_empty() {
-            let rows: Vec<i64> = numbers.iter().map(|number| (number - range.start) as i64).collect();
-            input = input.f_index_select(0, &Tensor::from_slice(&rows)).map_err(Error::torch(DURING))?;
+        if want.inputs() {
+            let input = std::mem::replace(&mut making.input, Ok(Tensor::new()))?;
+            let whole = input.f_view(preprocess.shape(chunk.len()).as_slice()).map_err(Error::torch(DURING))?;
+            batch.input = match rows.len() == chunk.len() {
+                true => whole,
+                false => whole.f_index_select(0, &Tensor::from_slice(&rows)).map_err(Error::torch(DURING))?,
+            };
         }
-        Ok(Batch { range, numbers, input, digest, skipped })
+        Ok(batch)
     }
 }
 
@@ -244,17 +283,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::{ImageFolder, Preprocess};
 
     #[test]
     fn a_panic_while_reading_goes_on_in_the_caller() {
-        let root = tempfile::tempdir().unwrap();
-        image::RgbImage::new(4, 4).save(root.path().join("only.png")).unwrap();
-        let stream = ImageFolder::open(root.path()).preprocess(Preprocess::plain(3, 4, 4).unwrap()).stream().unwrap();
+        let preprocess = Preprocess::plain(3, 4, 4).unwrap();
+        let numbers = [0, 1, 0];
+        let order =
+            Order { numbers: &numbers, batch: 1, want: Want::Inputs, preprocess: &preprocess, corrupt: Corrupt::Fatal };
+        let only = [Arc::new(RgbImage::new(4, 4))];
+        let maker = || -> Maker<'_> {
+            // There is no image 1.
+            Box::new(|i| Made { digest: Digest::default(), image: Ok(Arc::clone(&only[i])), region: None })
+        };
         let mut calls = 0;
         let panic = catch_unwind(AssertUnwindSafe(|| {
-            // There is no image 1.
-            batches(&stream, &[0..1, 0..2, 0..1], &mut |_| {
+            batches(&order, &maker, &mut |_| {
                 calls += 1;
                 Ok(())
             })

@@ -55,10 +55,6 @@ impl Files {
         self.ends.shrink_to_fit();
     }
 
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     pub fn len(&self) -> usize {
         self.ends.len()
     }

@@ -68,8 +68,8 @@ impl Probe {
 }
 
 impl Shown {
-    /// Inputs `range`, if they are not images.
-    pub fn tensor(&self, range: std::ops::Range<usize>) -> Option<Result<Tensor>> {
+    /// Inputs with these numbers, which exist, if they are not images.
+    pub fn tensor(&self, numbers: &[usize]) -> Option<Result<Tensor>> {
         match self {
             Shown::Images => None,
             Shown::Nothing => {
@@ -77,13 +77,10 @@ impl Shown {
                 Some(Err(Error::invalid("images of a generator", "changed images", allowed)))
             }
             Shown::Latents(rows, shape) => {
-                let values: Vec<f32> = rows.get(range.clone())?.iter().flat_map(|r| r.iter().copied()).collect();
-                let full: Vec<i64> = std::iter::once(range.len() as i64).chain(shape.iter().copied()).collect();
-                Some(
-                    Tensor::from_slice(&values)
-                        .f_reshape(full)
-                        .map_err(Error::torch("laying out a generator's inputs")),
-                )
+                let values: Vec<f32> = numbers.iter().flat_map(|i| rows[*i].iter().copied()).collect();
+                let full: Vec<i64> = std::iter::once(numbers.len() as i64).chain(shape.iter().copied()).collect();
+                let laid_out = Tensor::f_from_slice(&values).and_then(|t| t.f_reshape(full));
+                Some(laid_out.map_err(Error::torch("laying out a generator's inputs")))
             }
         }
     }

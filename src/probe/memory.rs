@@ -1,8 +1,11 @@
 //! Probes from images that are in memory already.
 
-use super::{Preprocess, Probe, Shown, preprocess::check_size};
+use super::images::{in_range, readable};
+use super::{Batch, Digest, Images, Preprocess, Probe, Shown, Want, preprocess::check_size};
 use crate::{Error, Result};
 use image::RgbImage;
+use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
@@ -111,6 +114,68 @@ impl Probe {
         };
         let images = bytes.chunks_exact(preprocess.channels * plane).map(image).collect();
         Probe::from_images(images, None, labels, preprocess)
+    }
+}
+
+impl Images for Probe {
+    fn len(&self) -> usize {
+        Probe::len(self)
+    }
+
+    fn name(&self, i: usize) -> Cow<'_, str> {
+        Cow::Borrowed(Probe::name(self, i))
+    }
+
+    fn label(&self, i: usize) -> Option<usize> {
+        Probe::label(self, i)
+    }
+
+    fn classes(&self) -> &[String] {
+        Probe::classes(self)
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        Probe::preprocess(self)
+    }
+
+    fn are_inputs(&self) -> bool {
+        matches!(self.shown, Shown::Images)
+    }
+
+    fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>> {
+        in_range(&[i], Probe::len(self))?;
+        Ok(Cow::Borrowed(Probe::image(self, i)))
+    }
+
+    fn fingerprint(&self) -> String {
+        Probe::fingerprint(self)
+    }
+
+    fn read(
+        &self,
+        numbers: &[usize],
+        batch: usize,
+        want: Want,
+        each: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        readable(numbers, Probe::len(self), batch)?;
+        numbers.chunks(batch).try_for_each(|numbers| {
+            each(Batch {
+                asked: numbers.len(),
+                numbers: numbers.to_vec(),
+                input: if want.inputs() { self.inputs(numbers)? } else { Tensor::new() },
+                pixels: numbers.iter().filter(|_| want.pixels()).map(|i| Arc::clone(&self.images[*i])).collect(),
+                regions: Vec::new(),
+                digest: self.digest(numbers)?,
+                skipped: Vec::new(),
+            })
+        })
+    }
+
+    fn digest(&self, numbers: &[usize]) -> Result<Digest> {
+        in_range(numbers, Probe::len(self))?;
+        let of = |i: &usize| Digest::of(Probe::name(self, *i), Probe::image(self, *i).as_raw());
+        Ok(numbers.par_iter().map(of).reduce(Digest::default, Digest::and))
     }
 }
 

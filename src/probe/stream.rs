@@ -1,14 +1,15 @@
 //! A folder of images that is read while the model runs.
 
+use super::ahead::{self, Made, Maker, Order};
 use super::files::Files;
-use super::source::in_range;
-use super::{Batch, Corrupt, Digest, Fit, ImageFolder, Preprocess, Source, ahead, decode, resize::Shaper};
+use super::images::{in_range, readable};
+use super::{Batch, Corrupt, Digest, Fit, ImageFolder, Images, Preprocess, Want, decode, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// So many files are asked for their lengths at once.
 const CHUNK: usize = 4096;
@@ -24,19 +25,19 @@ const CHUNK: usize = 4096;
 /// bytes of [`Probe::tensor`](super::Probe::tensor) after [`ImageFolder::load`], whatever the number of threads. `n` is
 /// 0 where no file of a batch could be read.
 ///
-/// **Threads:** the batches are used on the thread that called [`batches`](Source::batches). As many threads as rayon
+/// **Threads:** the batches are used on the thread that called [`read`](Images::read). As many threads as rayon
 /// would use there read on meanwhile, up to two batches ahead. They stop soon after `each` has failed or panicked, and
 /// a panic of theirs goes on in the caller.
 ///
 /// **Memory:** the names, and three batches, however many images there are: one in use and two ahead.
 ///
 /// ```no_run
-/// use tch_audit::probe::{Corrupt, ImageFolder, Preprocess, Source};
+/// use tch_audit::probe::{Corrupt, ImageFolder, Images, Preprocess, Want};
 /// # fn main() -> tch_audit::Result<()> {
 /// let folder = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).corrupt(Corrupt::Skip);
 /// let images = folder.stream()?;
-/// let ranges: Vec<_> = (0..images.len()).step_by(64).map(|i| i..images.len().min(i + 64)).collect();
-/// images.batches(&ranges, &mut |batch| {
+/// let all: Vec<usize> = (0..images.len()).collect();
+/// images.read(&all, 64, Want::Inputs, &mut |batch| {
 ///     println!("{:?}", batch.input.size());
 ///     batch.skipped.iter().for_each(|file| println!("without {}: {}", file.path.display(), file.reason));
 ///     Ok(())
@@ -63,11 +64,6 @@ impl ImageFolder {
 }
 
 impl ImageStream {
-    /// The class names, in the order of the labels; empty without labels.
-    pub fn classes(&self) -> &[String] {
-        self.files.classes()
-    }
-
     /// The file of image `i`.
     ///
     /// # Panics
@@ -75,36 +71,29 @@ impl ImageStream {
     pub fn path(&self, i: usize) -> PathBuf {
         self.files.path(i)
     }
-
-    pub(super) fn root(&self) -> &Path {
-        self.files.root()
-    }
-
-    pub(super) fn corrupt(&self) -> Corrupt {
-        self.corrupt
-    }
 }
 
 /// Reads the files of a stream one after the other, with buffers that are used again.
-pub(super) struct Reader<'a> {
+struct Reader<'a> {
     stream: &'a ImageStream,
     bytes: Vec<u8>,
     shaper: Shaper,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(stream: &'a ImageStream) -> Self {
+    fn new(stream: &'a ImageStream) -> Self {
         Self { stream, bytes: Vec::new(), shaper: Shaper::new(&stream.preprocess, stream.fit) }
     }
 
-    /// Image `i` at the model's size, or why it cannot be read. Panics unless `i < len()`.
-    pub fn read(&mut self, i: usize) -> (Digest, Result<RgbImage, String>) {
+    /// Image `i` at the model's size. Panics unless `i < len()`.
+    fn make(&mut self, i: usize) -> Made {
         let (digest, read) = self.bytes(i);
         let image = read.and_then(|()| {
             let image = decode::decode(&self.bytes)?;
             self.shaper.shape(image).map_err(|e| e.to_string())
         });
-        (digest, image)
+        let unreadable = |reason| Error::Image { path: self.stream.path(i), reason };
+        Made { digest, image: image.map(Arc::new).map_err(unreadable), region: None }
     }
 
     /// The digest of a file that cannot be opened is that of its name.
@@ -114,7 +103,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Source for ImageStream {
+impl Images for ImageStream {
     fn len(&self) -> usize {
         self.files.len()
     }
@@ -128,8 +117,16 @@ impl Source for ImageStream {
         self.files.label(i)
     }
 
+    fn classes(&self) -> &[String] {
+        self.files.classes()
+    }
+
     fn preprocess(&self) -> &Preprocess {
         &self.preprocess
+    }
+
+    fn corrupt(&self) -> Corrupt {
+        self.corrupt
     }
 
     /// Reads one file.
@@ -137,13 +134,13 @@ impl Source for ImageStream {
     /// **Errors:** [`Error::Invalid`] unless `i < len()`; [`Error::Image`] if it cannot be read, whatever was said of
     /// such files.
     fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>> {
-        in_range(&(i..i.saturating_add(1)), self.len())?;
-        let (_, image) = Reader::new(self).read(i);
-        image.map(Cow::Owned).map_err(|reason| Error::Image { path: self.path(i), reason })
+        in_range(&[i], self.len())?;
+        let image = Reader::new(self).make(i).image?;
+        Ok(Cow::Owned(Arc::unwrap_or_clone(image)))
     }
 
     /// A hash of the names, classes and lengths of the files, the preprocessing and the fit; their content is in
-    /// [`digest`](Source::digest).
+    /// [`digest`](Images::digest).
     fn fingerprint(&self) -> String {
         fn number(hash: &mut blake3::Hasher, n: u64) {
             hash.update(&n.to_le_bytes());
@@ -159,10 +156,11 @@ impl Source for ImageStream {
             Fit::Squash => 0,
             Fit::CenterCrop => 1,
         };
-        let counts = [p.channels, p.height, p.width, p.mean.len(), p.std.len(), fit, self.classes().len(), self.len()];
+        let counts =
+            [p.channels, p.height, p.width, p.mean.len(), p.std.len(), fit, self.files.classes().len(), self.len()];
         counts.iter().for_each(|n| number(&mut hash, *n as u64));
         p.mean.iter().chain(&p.std).for_each(|v| number(&mut hash, u64::from(v.to_bits())));
-        self.classes().iter().for_each(|class| text(&mut hash, class));
+        self.files.classes().iter().for_each(|class| text(&mut hash, class));
         for start in (0..self.len()).step_by(CHUNK) {
             let chunk = start..self.len().min(start + CHUNK);
             let length = |i| self.path(i).metadata().map_or(u64::MAX, |m| m.len());
@@ -177,26 +175,35 @@ impl Source for ImageStream {
     }
 
     /// **Errors:** [`Error::Image`] naming the first unreadable file, if those are fatal, after the batches before it;
-    /// [`Error::Invalid`] for a range that is not within the images, before anything is read; the first error of
-    /// `each`.
-    fn batches(&self, ranges: &[Range<usize>], each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
-        ranges.iter().try_for_each(|r| in_range(r, self.len()))?;
-        ahead::batches(self, ranges, each)
+    /// [`Error::Invalid`] for a number that is not below `len()`, before anything is read; the first error of `each`.
+    fn read(
+        &self,
+        numbers: &[usize],
+        batch: usize,
+        want: Want,
+        each: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        readable(numbers, self.len(), batch)?;
+        let order = Order { numbers, batch, want, preprocess: &self.preprocess, corrupt: self.corrupt };
+        let maker = || -> Maker<'_> {
+            let mut reader = Reader::new(self);
+            Box::new(move |i| reader.make(i))
+        };
+        ahead::batches(&order, &maker, each)
     }
 
     /// Reads the files, but decodes none: one that can be read and not decoded is no error here.
     ///
     /// **Errors:** [`Error::Image`] naming the first file that cannot be read, if those are fatal; [`Error::Invalid`]
-    /// for a range that is not within the images.
-    fn digest(&self, ranges: &[Range<usize>]) -> Result<Digest> {
-        ranges.iter().try_for_each(|r| in_range(r, self.len()))?;
-        let digest = |reader: &mut Reader<'_>, i: usize| match reader.bytes(i) {
-            (_, Err(reason)) if self.corrupt == Corrupt::Fatal => Err((i, reason)),
+    /// for a number that is not below `len()`.
+    fn digest(&self, numbers: &[usize]) -> Result<Digest> {
+        in_range(numbers, self.len())?;
+        let digest = |reader: &mut Reader<'_>, i: &usize| match reader.bytes(*i) {
+            (_, Err(reason)) if self.corrupt == Corrupt::Fatal => Err((*i, reason)),
             (digest, _) => Ok(digest),
         };
-        ranges
+        numbers
             .par_iter()
-            .flat_map(|r| r.clone().into_par_iter())
             .map_init(|| Reader::new(self), digest)
             // The left one comes first.
             .reduce(|| Ok(Digest::default()), |a, b| Ok(a?.and(b?)))

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use tch_audit::describe::{DescribedUnit, Status};
 use tch_audit::exemplars::{Exemplars, import_npy};
 use tch_audit::exit;
-use tch_audit::probe::{Corrupt, ImageFolder, Source};
+use tch_audit::probe::{Corrupt, ImageFolder, Images};
 use tch_audit::report::{Report, csv};
 
 /// Put exemplars into words that were saved earlier, by tch-audit or by MILAN's own Python.
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         words.name() != "concepts",
         "describe: concepts are painted, for which the model is needed: received neither --checkpoint nor --command, allowed one of them (or `tch-audit check MODEL`)"
     );
-    let (mut exemplars, source): (Exemplars, Box<dyn Source>) = match (&arguments.milan, &arguments.exemplars) {
+    let (mut exemplars, source): (Exemplars, Box<dyn Images>) = match (&arguments.milan, &arguments.exemplars) {
         (Some(folder), _) => {
             let (exemplars, probe) = import_npy(folder)?;
             (exemplars, Box::new(probe))

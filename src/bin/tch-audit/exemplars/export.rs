@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tch_audit::exemplars::{Exemplars, export_npy};
-use tch_audit::probe::{Corrupt, ImageFolder, Source};
+use tch_audit::probe::{Corrupt, ImageFolder, Images};
 use tch_audit::report::picture::{self, Framing};
 use tch_audit::{exit, report};
 
@@ -68,13 +68,7 @@ impl Outputs {
         self.pictures || self.crops || self.milan.is_some()
     }
 
-    pub fn write(
-        &self,
-        exemplars: &Exemplars,
-        source: &(impl Source + Sync),
-        out: &Path,
-        common: &Common,
-    ) -> anyhow::Result<()> {
+    pub fn write(&self, exemplars: &Exemplars, source: &dyn Images, out: &Path, common: &Common) -> anyhow::Result<()> {
         if self.pictures || self.crops {
             let framing = if self.crops { Framing::Crop } else { Framing::Whole };
             let folder = out.join("pictures");

@@ -1,0 +1,211 @@
+//! The one interface to images: held in memory, read from files while a model runs, chosen from others, changed.
+
+use super::{Corrupt, Preprocess, Skipped};
+use crate::{Error, Region, Result};
+use image::RgbImage;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use tch::Tensor;
+
+/// Images in a fixed order, each with a number, to be shown to a model in batches or looked at.
+///
+/// A [`Probe`](super::Probe) holds them in memory, an [`ImageStream`](super::ImageStream) reads them while the model runs,
+/// [`Selected`](super::Selected) and [`Changed`](super::Changed) are made of others. Everything that looks at images takes
+/// `&dyn Images`.
+pub trait Images: Send + Sync {
+    /// How many images, unreadable ones included: numbers are below this.
+    fn len(&self) -> usize;
+
+    /// Whether there is no image.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of image `i`.
+    ///
+    /// # Panics
+    /// Unless `i < len()`.
+    fn name(&self, i: usize) -> Cow<'_, str>;
+
+    /// The class of image `i`, an index into [`classes`](Self::classes); `None` without labels.
+    ///
+    /// # Panics
+    /// May panic unless `i < len()`.
+    fn label(&self, i: usize) -> Option<usize>;
+
+    /// The class names, in the order of the labels; empty without labels.
+    fn classes(&self) -> &[String];
+
+    /// Size, mean and standard deviation.
+    fn preprocess(&self) -> &Preprocess;
+
+    /// What becomes of images that cannot be read.
+    fn corrupt(&self) -> Corrupt {
+        Corrupt::Fatal
+    }
+
+    /// Whether the model is shown the images themselves; not so for those of a
+    /// [generator](super::Probe::generated), which come out of the model.
+    fn are_inputs(&self) -> bool {
+        true
+    }
+
+    /// Image `i` as 8-bit RGB at the model's size.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] unless `i < len()`; [`Error::Image`] for one that cannot be read, whatever was said of such.
+    fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>>;
+
+    /// A hash of what is known without reading the images: how many, their names and labels, the preprocessing. The same
+    /// folder has the same, however it is read.
+    fn fingerprint(&self) -> String;
+
+    /// Hands the images with these numbers, in this order, `batch` at a time, to `each`, which is called on this thread.
+    /// The next ones may be prepared meanwhile. Numbers may repeat.
+    ///
+    /// # Errors
+    /// The first error of `each`; what reading the images returns; [`Error::Invalid`] for a number that is not below
+    /// `len()` and for batches of 0, before anything is read.
+    fn read(
+        &self,
+        numbers: &[usize],
+        batch: usize,
+        want: Want,
+        each: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The digest of some images as they are now: what their batches' digests add up to.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn digest(&self, numbers: &[usize]) -> Result<Digest>;
+}
+
+/// In which form images are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// As inputs of a model: [`Batch::input`].
+    Inputs,
+    /// As pixels: [`Batch::pixels`].
+    Pixels,
+    /// Both.
+    Both,
+}
+
+impl Want {
+    /// Whether inputs are wanted.
+    pub fn inputs(self) -> bool {
+        self != Want::Pixels
+    }
+
+    /// Whether pixels are wanted.
+    pub fn pixels(self) -> bool {
+        self != Want::Inputs
+    }
+}
+
+/// Some images that were read.
+#[derive(Debug)]
+pub struct Batch {
+    /// How many were asked for, unreadable ones included.
+    pub asked: usize,
+    /// The number of each image, in the order in which they were asked for, without those that could not be read.
+    pub numbers: Vec<usize>,
+    /// `[n, C, H, W]`, normalised, on the CPU; `n` = `numbers.len()`, which may be 0. Undefined unless wanted.
+    pub input: Tensor,
+    /// 8-bit RGB at the model's size, one per number; empty unless wanted.
+    pub pixels: Vec<Arc<RgbImage>>,
+    /// Where each image was changed, one per number; empty for images that were not.
+    pub regions: Vec<Region>,
+    /// What the images are.
+    pub digest: Digest,
+    /// The images that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A hash of a set of images that does not depend on their order: digests of disjoint sets add up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digest([u64; 4]);
+
+impl Digest {
+    /// Of one image: its name and its bytes.
+    pub fn of(name: &str, bytes: &[u8]) -> Self {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(bytes);
+        let bytes = *hash.finalize().as_bytes();
+        Self(std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| bytes[8 * i + j]))))
+    }
+
+    /// Of both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].wrapping_add(other.0[i])))
+    }
+
+    /// Back from its text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let part = |i: usize| u64::from_str_radix(text.get(16 * i..16 * (i + 1))?, 16).ok();
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        Some(Self([part(0)?, part(1)?, part(2)?, part(3)?]))
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| write!(f, "{part:016x}"))
+    }
+}
+
+/// An [`Error::Invalid`] unless every number is below `len`.
+pub(super) fn in_range(numbers: &[usize], len: usize) -> Result<()> {
+    match numbers.iter().find(|i| **i >= len) {
+        None => Ok(()),
+        Some(bad) => Err(Error::invalid("number of a probe image", bad, format!("below {len}"))),
+    }
+}
+
+/// As [`in_range`], and the size of a batch.
+pub(super) fn readable(numbers: &[usize], len: usize, batch: usize) -> Result<()> {
+    if batch == 0 {
+        return Err(Error::invalid("batch size", 0, "1 or more"));
+    }
+    in_range(numbers, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_add_up_in_any_order_and_survive_being_written() {
+        let [a, b, c] = ["a", "b", "c"].map(|n| Digest::of(n, b"pixels"));
+        assert_eq!(a.and(b).and(c), c.and(a.and(b)));
+        assert_ne!(a.and(b), a.and(c));
+        assert_eq!(Digest::parse(&a.to_string()), Some(a));
+        assert_eq!(Digest::parse("é"), None);
+    }
+
+    #[test]
+    fn batches_of_a_probe_are_its_tensors() {
+        let probe = crate::probe::drawn(1, 16, 3).unwrap();
+        let mut seen = Vec::new();
+        let mut digest = Digest::default();
+        let numbers = [0, 1, 2];
+        probe
+            .read(&numbers, 2, Want::Inputs, &mut |batch| {
+                assert_eq!(batch.input, probe.tensor(batch.numbers[0]..batch.numbers[0] + batch.asked)?);
+                seen.extend(batch.numbers);
+                digest = digest.and(batch.digest);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, numbers);
+        assert_eq!(digest, probe.digest(&numbers).unwrap());
+        let past = Images::len(&probe);
+        assert!(probe.read(&[past], 1, Want::Inputs, &mut |_| Ok(())).is_err());
+        assert!(probe.read(&[0], 0, Want::Inputs, &mut |_| Ok(())).is_err());
+    }
+}

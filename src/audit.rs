@@ -1,41 +1,82 @@
-//! One audit of one model as it is now: trace, exemplars, descriptions, policies. Changes nothing.
+//! One audit of one model as it is now: exemplars, evidence, words, policies. Changes nothing.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use tch_audit::audit::{Audit, Settings};
+//! use tch_audit::describe::milan::Milan;
+//! use tch_audit::probe::{ImageFolder, Preprocess};
+//! use tch_audit::{Model, policy::Policies};
+//!
+//! # fn main() -> tch_audit::Result<()> {
+//! let model = Model::load("model.pt")?;
+//! let photos = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).stream()?;
+//! let mut settings = Settings::default();
+//! settings.describer = Arc::new(Milan::load("milan-base.pth")?); // words from elsewhere, evidence by painting
+//! let audit = Audit::run(&model, &photos, &settings, &Policies::shipped()?)?;
+//! println!("{} findings, denied: {}", audit.outcome.findings.len(), audit.outcome.denied());
+//! # Ok(()) }
+//! ```
 
-use crate::describe::{DescribedUnit, Describer, Description, Words, concepts};
+mod desk;
+mod leftovers;
+
+pub use leftovers::Leftovers;
+
+use crate::describe::{DescribedUnit, Describer, concepts};
+use crate::evidence::{EvidenceSource, Painted};
 use crate::exemplars::{self, Exemplars};
 use crate::graph::{Site, Traced};
-use crate::policy::{self, Date, Outcome, Policies};
-use crate::probe::Probe;
-use crate::probe::paint::{self, Concept};
+use crate::policy::{self, Date, Level, Outcome, Policies, Standing};
+use crate::probe::Images;
 use crate::stats::Accuracy;
-use crate::{Error, Model, Result, evaluate};
+use crate::{Error, Model, Result, UnitId, evaluate, probe};
+use desk::Desk;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What an audit looks at, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
+#[non_exhaustive]
 pub struct Settings {
     /// Which sites: names, globs, `auto`.
     pub sites: Vec<String>,
     /// How exemplars are chosen.
     pub exemplars: exemplars::Options,
-    /// How concepts are measured.
-    pub concepts: concepts::Options,
-    /// Whose words describe the units.
-    pub words: Words,
-    /// The concepts that are painted.
-    pub bank: Vec<Concept>,
+    /// Who measures evidence. A source that neither the describer nor a policy asks for is not run.
+    pub sources: Vec<Arc<dyn EvidenceSource>>,
+    /// Who puts units into words.
+    pub describer: Arc<dyn Describer>,
     /// The day that decides which waivers have expired.
     pub today: Date,
 }
 
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources: Vec<&str> = self.sources.iter().map(|s| s.name()).collect();
+        let mut s = f.debug_struct("Settings");
+        s.field("sites", &self.sites).field("exemplars", &self.exemplars).field("sources", &sources);
+        s.field("describer", &self.describer.name()).field("today", &self.today).finish()
+    }
+}
+
 impl Default for Settings {
-    /// Every convolution and linear layer but the classifier, and the built-in bank.
+    /// Every convolution and linear layer but the classifier; the built-in concepts, painted, give evidence and words.
     fn default() -> Self {
+        Self::painting(Painted::default())
+    }
+}
+
+impl Settings {
+    /// The default, with words and evidence by these painted concepts.
+    pub fn painting(painted: Painted) -> Self {
+        let describer = concepts::Concepts::of(&painted);
         Self {
             sites: vec!["auto".to_string()],
             exemplars: exemplars::Options::default(),
-            concepts: concepts::Options::default(),
-            words: Words::default(),
-            bank: paint::bank(),
+            sources: vec![Arc::new(painted)],
+            describer: Arc::new(describer),
             today: Date::today(),
         }
     }
@@ -56,72 +97,106 @@ pub struct Audit {
     pub describer: String,
     /// Every description that the describer can give, if there are only so many.
     pub sayings: Option<Vec<String>>,
-    /// How often the model is right on a labelled probe, where its output is one number per class.
+    /// How many units keep their words from an earlier audit.
+    pub kept: usize,
+    /// How often the model is right on labelled images, where its output is one number per class.
     pub accuracy: Option<Accuracy>,
     /// Seconds per stage.
     pub seconds: Vec<(&'static str, f64)>,
 }
 
 impl Audit {
-    /// Audits `model` on the images of `probe`.
+    /// Audits `model` on `images`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an empty probe set, [`Error::Unknown`] for a site that does not exist, and what the model's
-    /// forward pass and the describer return.
-    pub fn run(model: &Model<'_>, probe: &Probe, settings: &Settings, policies: &Policies) -> Result<Audit> {
-        if probe.is_empty() {
+    /// [`Error::Invalid`] for no images, [`Error::Unknown`] for a site that does not exist, and what the model's forward
+    /// pass, the sources and the describer return.
+    pub fn run(model: &Model<'_>, images: &dyn Images, settings: &Settings, policies: &Policies) -> Result<Audit> {
+        if images.is_empty() {
             return Err(Error::invalid("probe set", "no image", "at least one image"));
         }
-        Self::of(&Traced::new(model, &probe.tensor(0..1)?)?, probe, settings, policies)
+        Self::of(&Traced::new(model, &probe::example(images, 1)?)?, images, settings, policies)
     }
 
     /// As [`run`](Self::run), of a model that was traced.
     ///
     /// # Errors
     /// As there.
-    pub fn of(traced: &Traced<'_>, probe: &Probe, settings: &Settings, policies: &Policies) -> Result<Audit> {
-        // What is cheap to get wrong comes first.
-        let words = settings.words.describer(probe)?;
+    pub fn of(traced: &Traced<'_>, images: &dyn Images, settings: &Settings, policies: &Policies) -> Result<Audit> {
+        let sites = traced.select(&settings.sites)?;
+        let clock = Instant::now();
+        let exemplars = Exemplars::compute(traced, &sites, images, &settings.exemplars)?;
+        let seconds = clock.elapsed().as_secs_f64();
+        let mut audit = Self::from(traced, images, settings, policies, exemplars, &mut Leftovers::none())?;
+        audit.seconds.insert(0, ("exemplars", seconds));
+        Ok(audit)
+    }
+
+    /// As [`of`](Self::of), from exemplars that are there. Units about which `leftovers` of an earlier audit hold are not
+    /// looked at again, except those whose words would fail the run: what was left over decides nothing by itself.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`Error::Invalid`] for exemplars of other images.
+    pub fn from(
+        traced: &Traced<'_>,
+        images: &dyn Images,
+        settings: &Settings,
+        policies: &Policies,
+        exemplars: Exemplars,
+        leftovers: &mut Leftovers,
+    ) -> Result<Audit> {
+        exemplars.belong_to(images)?;
         let mut seconds = Vec::new();
         let mut clock = Instant::now();
         let mut lap = |stage| {
             seconds.push((stage, clock.elapsed().as_secs_f64()));
             clock = Instant::now();
         };
-        let sites = traced.select(&settings.sites)?;
-        let exemplars = Exemplars::compute(traced, &sites, probe, &settings.exemplars)?;
-        lap("exemplars");
-        let describer =
-            concepts::Concepts::new(traced, &sites, probe, settings.bank.clone(), settings.concepts.clone())?;
-        let mut fingerprint = describer.fingerprint();
-        let mut descriptions = describer.describe(&exemplars.units)?;
-        let mut sayings = describer.sayings();
-        if let Some(words) = &words {
-            // Their words, our evidence.
-            let said = words.describe(&exemplars.units)?;
-            let both = said.into_iter().zip(descriptions);
-            descriptions = both.map(|(said, own)| Description { evidence: own.evidence, ..said }).collect();
-            fingerprint = format!("{}; evidence: {fingerprint}", words.fingerprint());
-            sayings = None;
-        }
-        let units = DescribedUnit::all(&exemplars.units, descriptions);
+        let mut desk = Desk::new(traced, images, settings, policies, &exemplars, leftovers)?;
+        let (mut units, mut kept) = desk.all(&exemplars)?;
         lap("describe");
-        let mut outcome = policy::check(policies, &units, settings.today);
-        if let Some(sayings) = &sayings {
-            outcome.hold_to(sayings, policies);
+        let sayings = settings.describer.sayings();
+        let judge = |units: &[DescribedUnit]| {
+            let mut outcome = policy::check(policies, units, settings.today);
+            if let Some(sayings) = &sayings {
+                outcome.hold_to(sayings, policies);
+            }
+            outcome
+        };
+        let mut outcome = judge(&units);
+        let doubtful: Vec<usize> = failing(&outcome, &units).into_iter().filter(|place| kept.contains(place)).collect();
+        if !doubtful.is_empty() {
+            for (place, unit) in desk.again(&exemplars, &doubtful)? {
+                kept.remove(&place);
+                units[place] = unit;
+            }
+            lap("confirm");
+            outcome = judge(&units);
         }
         lap("policy");
-        tracing::info!(units = units.len(), findings = outcome.findings.len(), "audited");
-        let accuracy = accuracy(traced, probe);
+        let accuracy = accuracy(traced, images);
         lap("accuracy");
-        Ok(Audit { sites, exemplars, units, outcome, describer: fingerprint, sayings, accuracy, seconds })
+        tracing::info!(units = units.len(), kept = kept.len(), findings = outcome.findings.len(), "audited");
+        let (describer, kept) = (desk.fingerprint(), kept.len());
+        let sites = exemplars.units.chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
+        let sites = sites.map(|unit| traced.site(&unit.id.site).cloned()).collect::<Result<_>>()?;
+        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, kept, accuracy, seconds })
     }
 }
 
+/// The places of units that fail the run.
+fn failing(outcome: &Outcome, units: &[DescribedUnit]) -> BTreeSet<usize> {
+    let fails = |f: &&policy::Finding| f.level == Level::Deny && f.standing == Standing::New;
+    let failing: BTreeSet<&UnitId> = outcome.findings.iter().filter(fails).map(|f| &f.unit).collect();
+    units.iter().enumerate().filter(|(_, u)| failing.contains(&u.id)).map(|(place, _)| place).collect()
+}
+
 /// How often the model is right; `None` without labels, or when the output is not one number per class.
-fn accuracy(traced: &Traced<'_>, probe: &Probe) -> Option<Accuracy> {
-    let _labelled = probe.labels()?;
-    let right = evaluate::correct(traced, &[], probe);
+fn accuracy(traced: &Traced<'_>, images: &dyn Images) -> Option<Accuracy> {
+    if images.classes().is_empty() {
+        return None;
+    }
+    let right = evaluate::correct(traced, &[], images);
     let right = right.inspect_err(|error| tracing::warn!(%error, "the accuracy cannot be measured")).ok()?;
     Some(evaluate::count(&right))
 }

@@ -1,37 +1,106 @@
-//! What a unit responds to, in words, with the evidence.
+//! What a unit responds to, in words.
+//!
+//! Who puts units into words is a [`Describer`]. Three come with tch-audit: [`concepts`] (from evidence about painted
+//! concepts), [`milan`] (a learned captioner), [`command`] (any program); one of your own is a type with three short
+//! functions:
+//!
+//! ```
+//! use tch_audit::describe::{Describer, Description, Say};
+//! use tch_audit::evidence::Study;
+//!
+//! /// Says which image excites a unit most.
+//! struct Nearest;
+//!
+//! impl Describer for Nearest {
+//!     fn name(&self) -> &str {
+//!         "nearest"
+//!     }
+//!     fn fingerprint(&self) -> String {
+//!         "nearest 1".into()
+//!     }
+//!     fn describe(&self, study: &Study<'_>, units: &[usize], say: &mut Say<'_>) -> tch_audit::Result<()> {
+//!         for &place in units {
+//!             let best = study.unit(place).and_then(|unit| unit.top.first());
+//!             let words = best.map(|e| Description::words(format!("like {}", study.images.name(e.image))));
+//!             say(place, words.unwrap_or_else(Description::dead))?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! # let _: std::sync::Arc<dyn Describer> = std::sync::Arc::new(Nearest);
+//! ```
+//!
+//! [`Audit`](crate::audit::Audit), the [auditor](crate::auditor) and whoever calls [`describe`] take any of them.
 
 pub mod command;
 pub mod concepts;
 pub mod milan;
 mod table;
-mod words;
 
 pub use table::read_table;
-pub use words::Words;
 
-use crate::exemplars::UnitExemplars;
-use crate::{Result, UnitId};
+use crate::evidence::{ConceptEvidence, Needs, Study};
+use crate::{Error, Result, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Takes the description of the unit at a place of the study.
+pub type Say<'a> = dyn FnMut(usize, Description) -> Result<()> + 'a;
+
 /// Puts units into words.
 ///
-/// Implementations must be deterministic: the same units give the same descriptions.
-pub trait Describer {
-    /// One description per unit, in the order of `units`.
+/// Implementations must be deterministic, and what they say of a unit must not depend on which others they are asked about.
+pub trait Describer: Send + Sync {
+    /// Its name in settings and reports, for example `milan`.
+    fn name(&self) -> &str;
+
+    /// What it looks at besides exemplars and images; nothing unless said otherwise.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Describes the units at these places of the study: `say` is to be called once for each, in any order, as soon as
+    /// its words are there. What was said is kept when the audit is stopped.
     ///
     /// # Errors
-    /// Whatever keeps the describer from judging; a unit without a reliable description is not an error but
-    /// [`Status::Abstained`].
-    fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>>;
+    /// What `say` returns; whatever keeps the describer from judging. A unit without a reliable description is not an
+    /// error but [`Status::Abstained`].
+    fn describe(&self, study: &Study<'_>, units: &[usize], say: &mut Say<'_>) -> Result<()>;
 
     /// Every description that it can give, if there are only so many; what none of them says, it cannot see.
     fn sayings(&self) -> Option<Vec<String>> {
         None
     }
 
-    /// Everything that the descriptions depend on besides model and exemplars, as a stable text.
+    /// Everything that the descriptions depend on besides model, exemplars, images and evidence, as a stable text.
     fn fingerprint(&self) -> String;
+}
+
+/// The words of `describer` for all units of a study, in their order.
+///
+/// # Errors
+/// What the describer returns; [`Error::Invalid`] for one that leaves a unit out or describes it twice.
+pub fn describe(describer: &dyn Describer, study: &Study<'_>) -> Result<Vec<Description>> {
+    let places = study.places();
+    let mut said: Vec<Option<Description>> = vec![None; places.len()];
+    describer.describe(study, &places, &mut |place, description| {
+        let unit = study.unit(place).map(|u| u.id.to_string());
+        match said.get_mut(place) {
+            Some(free @ None) => *free = Some(description),
+            _ => return Err(wrong(describer, unit, "another description")),
+        }
+        Ok(())
+    })?;
+    let all = said.into_iter().enumerate().map(|(place, said)| {
+        said.ok_or_else(|| wrong(describer, study.unit(place).map(|u| u.id.to_string()), "no description"))
+    });
+    all.collect()
+}
+
+/// An error of a describer that broke its promise.
+pub(crate) fn wrong(describer: &dyn Describer, unit: Option<String>, what: &str) -> Error {
+    let received = format!("{what} of {}", unit.unwrap_or_else(|| "a unit that it was not asked about".to_string()));
+    Error::invalid(format!("describer `{}`", describer.name()), received, "one description of each unit")
 }
 
 /// Whether there is a description at all.
@@ -65,8 +134,6 @@ pub struct Description {
     pub log_prior: f64,
     /// Other descriptions that were considered, best first.
     pub alternatives: Vec<Alternative>,
-    /// What was measured about concepts, strongest first.
-    pub evidence: Vec<ConceptEvidence>,
 }
 
 impl Description {
@@ -87,7 +154,6 @@ impl Description {
             log_likelihood: 0.0,
             log_prior: 0.0,
             alternatives: Vec::new(),
-            evidence: Vec::new(),
         }
     }
 }
@@ -101,39 +167,21 @@ pub struct Alternative {
     pub score: f64,
 }
 
-/// What was measured about one unit and one concept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ConceptEvidence {
-    /// The concept's name, for example `text`.
-    pub concept: String,
-    /// Intersection over union of the unit's regions and the concept's regions, 0 to 1.
-    pub iou: f64,
-    /// Causal effect: mean over images of (activation with the concept - without it), divided by the standard
-    /// deviation of these differences' baseline (the activations without it). Standard deviations; may be negative.
-    pub effect: f64,
-    /// Probability that a random image with the concept activates the unit more than one without, 0 to 1.
-    pub auc: f64,
-    /// Lower end of the bootstrap 95 % interval of [`auc`](Self::auc).
-    pub auc_low: f64,
-    /// Upper end of the bootstrap 95 % interval of [`auc`](Self::auc).
-    pub auc_high: f64,
-    /// Share of the concept among the images that activate the unit most, 0 to 1 (the describer's `p(d|E)`).
-    pub share: f64,
-}
-
-/// A unit with its description: what policies judge.
+/// A unit with its description and what was measured about it: what policies judge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DescribedUnit {
     /// Which unit.
     pub id: UnitId,
     /// Its description.
     pub description: Description,
+    /// What was measured about concepts, strongest first.
+    #[serde(default)]
+    pub evidence: Vec<ConceptEvidence>,
 }
 
 impl DescribedUnit {
-    /// Units with their descriptions, in the same order.
-    pub fn all(units: &[UnitExemplars], descriptions: Vec<Description>) -> Vec<DescribedUnit> {
-        let described = |(unit, description): (&UnitExemplars, Description)| Self { id: unit.id.clone(), description };
-        units.iter().zip(descriptions).map(described).collect()
+    /// A unit about which nothing was measured.
+    pub fn new(id: UnitId, description: Description) -> Self {
+        Self { id, description, evidence: Vec::new() }
     }
 }

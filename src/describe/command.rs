@@ -16,7 +16,8 @@
 //!
 //! `score`, in nats, may be left out; an empty description says that there is nothing to say.
 
-use super::{Describer, Description};
+use super::{Describer, Description, Say};
+use crate::evidence::Study;
 use crate::exemplars::UnitExemplars;
 use crate::probe::Images;
 use crate::{Error, Result};
@@ -45,15 +46,9 @@ impl Options {
 }
 
 /// The describer; see [the module](self).
-pub struct Command<'a> {
+#[derive(Debug, Clone)]
+pub struct Command {
     options: Options,
-    source: &'a dyn Images,
-}
-
-impl std::fmt::Debug for Command<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Command").field("options", &self.options).finish_non_exhaustive()
-    }
 }
 
 #[derive(Serialize)]
@@ -81,23 +76,23 @@ struct Answer {
     score: f64,
 }
 
-impl<'a> Command<'a> {
-    /// A describer that runs this program; `source` has the images of the exemplars, by their numbers.
+impl Command {
+    /// A describer that runs this program.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an empty command and for no time at all.
-    pub fn new(options: Options, source: &'a dyn Images) -> Result<Self> {
+    pub fn new(options: Options) -> Result<Self> {
         if options.command.trim().is_empty() {
             return Err(Error::invalid("describing command", "nothing", "a command line"));
         }
         if options.timeout.is_zero() {
             return Err(Error::invalid("time for a description", "0 s", "more"));
         }
-        Ok(Self { options, source })
+        Ok(Self { options })
     }
 
     /// The questions, with pictures in `folder`.
-    fn questions(&self, units: &[&UnitExemplars], folder: &Path) -> Result<Vec<String>> {
+    fn questions(units: &[&UnitExemplars], source: &dyn Images, folder: &Path) -> Result<Vec<String>> {
         let (images, masks) = (folder.join("images"), folder.join("masks"));
         for made in [&images, &masks] {
             std::fs::create_dir_all(made).map_err(Error::io("create", made))?;
@@ -110,7 +105,7 @@ impl<'a> Command<'a> {
         for (i, unit) in units.iter().enumerate() {
             let mut exemplars = Vec::with_capacity(unit.top.len());
             for (rank, e) in unit.top.iter().enumerate() {
-                let picture = self.source.image(e.image)?;
+                let picture = source.image(e.image)?;
                 let path = images.join(format!("{}.png", e.image));
                 if known.insert(e.image, path.clone()).is_none() {
                     write(&path, picture.save(&path))?;
@@ -123,7 +118,7 @@ impl<'a> Command<'a> {
                     let same = image::imageops::resize(&grey, width, height, image::imageops::FilterType::Nearest);
                     write(&mask, same.save(&mask))?;
                 }
-                let name = self.source.name(e.image).into_owned();
+                let name = source.name(e.image).into_owned();
                 exemplars.push(Shown { image: path, mask, name, activation: e.activation });
             }
             let question =
@@ -138,8 +133,8 @@ impl<'a> Command<'a> {
         Error::invalid(format!("describing command `{}`", self.options.command), received, allowed)
     }
 
-    /// Asks, and waits for as many answers.
-    fn ask(&self, questions: Vec<String>) -> Result<BTreeMap<String, Answer>> {
+    /// Asks, and hands every answer on as it comes.
+    fn ask(&self, questions: Vec<String>, answered: &mut dyn FnMut(Answer) -> Result<()>) -> Result<()> {
         let expected = questions.len();
         let mut shell = Process::new(if cfg!(windows) { "cmd" } else { "sh" });
         shell.arg(if cfg!(windows) { "/C" } else { "-c" }).arg(&self.options.command);
@@ -171,8 +166,8 @@ impl<'a> Command<'a> {
             }
         });
         let bar = crate::progress::bar("describing", expected);
-        let mut answers: BTreeMap<String, Answer> = BTreeMap::new();
-        while answers.len() < expected {
+        let mut got = 0;
+        while got < expected {
             let line = match lines.recv_timeout(self.options.timeout) {
                 Ok(Ok(line)) => line,
                 Ok(Err(error)) => {
@@ -180,11 +175,11 @@ impl<'a> Command<'a> {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let seconds = self.options.timeout.as_secs_f64();
-                    let received = format!("no answer for {seconds} s, after {} of {expected}", answers.len());
+                    let received = format!("no answer for {seconds} s, after {got} of {expected}");
                     return Err(self.wrong(received, "an answer in time (or more time)"));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.ended(&mut running, &said, answers.len(), expected));
+                    return Err(self.ended(&mut running, &said, got, expected));
                 }
             };
             if line.trim().is_empty() {
@@ -196,14 +191,12 @@ impl<'a> Command<'a> {
             if !answer.score.is_finite() {
                 return Err(self.wrong(format!("`{shown}`"), "a finite score"));
             }
-            if answers.contains_key(&answer.unit) {
-                return Err(self.wrong(format!("two answers for {}", answer.unit), "one answer for each unit"));
-            }
-            answers.insert(answer.unit.clone(), answer);
+            answered(answer)?;
+            got += 1;
             bar.inc(1);
         }
         bar.finish_and_clear();
-        Ok(answers)
+        Ok(())
     }
 
     /// It ended too early.
@@ -234,36 +227,44 @@ impl Drop for Running {
     }
 }
 
-impl Describer for Command<'_> {
-    /// One description per unit, in the order of `units`. Dead units are not asked about.
+impl Describer for Command {
+    fn name(&self) -> &str {
+        "command"
+    }
+
+    /// Dead units are not asked about.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names the command, for one that cannot be started, ends too early, takes too long or answers
     /// something else; [`Error::Io`] when pictures cannot be written; what reading the images returns.
-    fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>> {
-        let live: Vec<&UnitExemplars> = units.iter().filter(|u| !u.dead && !u.top.is_empty()).collect();
-        let mut answers = BTreeMap::new();
-        if !live.is_empty() {
-            let folder = tempfile::tempdir().map_err(Error::io("create a folder in", std::env::temp_dir()))?;
-            answers = self.ask(self.questions(&live, folder.path())?)?;
-        }
-        let described = units.iter().map(|unit| {
-            let id = unit.id.to_string();
-            match answers.remove(&id) {
-                Some(answer) => Ok(Description {
-                    score: answer.score,
-                    log_likelihood: answer.score,
-                    ..Description::words(answer.description)
-                }),
-                None if unit.dead || unit.top.is_empty() => Ok(Description::dead()),
-                None => Err(self.wrong(format!("no answer for {id}"), "an answer for every unit")),
+    fn describe(&self, study: &Study<'_>, units: &[usize], say: &mut Say<'_>) -> Result<()> {
+        let (mut live, mut waiting) = (Vec::new(), BTreeMap::new());
+        for (place, unit) in units.iter().filter_map(|place| Some((*place, study.unit(*place)?))) {
+            if unit.dead || unit.top.is_empty() {
+                say(place, Description::dead())?;
+            } else {
+                live.push(unit);
+                waiting.insert(unit.id.to_string(), Some(place));
             }
-        });
-        let described = described.collect::<Result<Vec<_>>>()?;
-        match answers.into_keys().next() {
-            Some(unknown) => Err(self.wrong(format!("an answer for {unknown}"), "answers for the units asked about")),
-            None => Ok(described),
         }
+        if live.is_empty() {
+            return Ok(());
+        }
+        let folder = tempfile::tempdir().map_err(Error::io("create a folder in", std::env::temp_dir()))?;
+        let questions = Self::questions(&live, study.images, folder.path())?;
+        self.ask(questions, &mut |answer| {
+            let place = match waiting.get_mut(&answer.unit) {
+                Some(place) => place.take().ok_or_else(|| {
+                    self.wrong(format!("two answers for {}", answer.unit), "one answer for each unit")
+                })?,
+                None => {
+                    let received = format!("an answer for {}", answer.unit);
+                    return Err(self.wrong(received, "answers for the units asked about"));
+                }
+            };
+            let words = Description::words(answer.description);
+            say(place, Description { score: answer.score, log_likelihood: answer.score, ..words })
+        })
     }
 
     fn fingerprint(&self) -> String {

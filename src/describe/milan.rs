@@ -5,14 +5,15 @@
 //! beam search finds describes the unit.
 //!
 //! ```no_run
-//! use tch_audit::describe::{Describer, milan::{Checkpoint, Milan, Options}};
+//! use tch_audit::describe::{describe, milan::{Checkpoint, Milan, Options}};
+//! use tch_audit::evidence::Study;
 //! use tch_audit::exemplars::Exemplars;
 //! use tch_audit::probe::{ImageFolder, Preprocess};
 //! # fn main() -> tch_audit::Result<()> {
 //! let exemplars = Exemplars::load("exemplars")?;
 //! let images = ImageFolder::open("photos").preprocess(exemplars.preprocess.clone()).stream()?;
-//! let milan = Milan::new(&Checkpoint::load("milan-base.pth")?, &images, Options::default())?;
-//! for (unit, description) in exemplars.units.iter().zip(milan.describe(&exemplars.units)?) {
+//! let milan = Milan::new(&Checkpoint::load("milan-base.pth")?, Options::default())?;
+//! for (unit, description) in exemplars.units.iter().zip(describe(&milan, &Study::new(&exemplars, &images))?) {
 //!     println!("{}: {}", unit.id, description.text);
 //! }
 //! # Ok(()) }
@@ -41,13 +42,16 @@ pub use lm::LanguageModel;
 pub use pool::pool;
 pub use search::{Caption, Captions, Forced, Search, Speaker, Strategy};
 
-use super::{Alternative, Describer, Description, Status};
+use super::{Alternative, Describer, Description, Say, Status};
+use crate::evidence::Study;
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
 use crate::probe::Images;
 use crate::{Error, Region, Result};
 use image::RgbImage;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Kind, Tensor};
 
 /// How units are described.
@@ -71,18 +75,22 @@ impl Default for Options {
 }
 
 /// The describer; see [the module](self).
-pub struct Milan<'a> {
-    encoder: Encoder,
-    decoder: Decoder,
-    lm: Option<LanguageModel>,
+pub struct Milan {
+    /// Behind a lock: tensors are not shared between threads.
+    networks: Mutex<Networks>,
     indexer: Indexer,
-    source: &'a dyn Images,
     search: Search,
     options: Options,
     fingerprint: String,
 }
 
-impl std::fmt::Debug for Milan<'_> {
+struct Networks {
+    encoder: Encoder,
+    decoder: Decoder,
+    lm: Option<LanguageModel>,
+}
+
+impl std::fmt::Debug for Milan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Milan")
             .field("search", &self.search)
@@ -94,13 +102,21 @@ impl std::fmt::Debug for Milan<'_> {
 /// Units whose features are in memory at once: 240 MB of them with the largest encoder and 15 exemplars.
 const UNITS: usize = 1024;
 
-impl<'a> Milan<'a> {
-    /// A describer with the weights of `checkpoint`; `source` has the images of the exemplars, by their numbers.
+impl Milan {
+    /// A describer with the weights of this file, an official `milan-*.pth` or a converted one, and default options.
+    ///
+    /// # Errors
+    /// What [`Checkpoint::load`] and [`new`](Self::new) return.
+    pub fn load(checkpoint: impl AsRef<Path>) -> Result<Self> {
+        Self::new(&Checkpoint::load(checkpoint)?, Options::default())
+    }
+
+    /// A describer with the weights of `checkpoint`.
     ///
     /// # Errors
     /// [`Error::Unknown`], [`Error::Shape`] and [`Error::Invalid`] for weights that are missing or do not fit together.
-    pub fn new(checkpoint: &Checkpoint, source: &'a dyn Images, options: Options) -> Result<Self> {
-        Self::with_encoder(checkpoint, checkpoint.encoder()?, source, options)
+    pub fn new(checkpoint: &Checkpoint, options: Options) -> Result<Self> {
+        Self::with_encoder(checkpoint, checkpoint.encoder()?, options)
     }
 
     /// As [`new`](Self::new) with an encoder of your own, for instance from torchvision's weights.
@@ -110,7 +126,6 @@ impl<'a> Milan<'a> {
     pub fn with_encoder(
         checkpoint: &Checkpoint,
         encoder: Encoder,
-        source: &'a dyn Images,
         options: Options,
     ) -> Result<Self> {
         if options.batch_size == 0 {
@@ -120,7 +135,8 @@ impl<'a> Milan<'a> {
         let indexer = checkpoint.indexer.clone();
         let search = options.search.clone().unwrap_or_else(|| checkpoint.search(options.compat));
         let fingerprint = format!("milan {} {search:?} {:?}", checkpoint.fingerprint()?, options.compat);
-        Ok(Self { encoder, decoder, lm, indexer, source, search, options, fingerprint })
+        let networks = Mutex::new(Networks { encoder, decoder, lm });
+        Ok(Self { networks, indexer, search, options, fingerprint })
     }
 
     /// How captions are searched for.
@@ -132,9 +148,15 @@ impl<'a> Milan<'a> {
     ///
     /// # Errors
     /// What reading the images returns; [`Error::Invalid`] for units of different numbers of exemplars.
-    pub fn captions(&self, units: &[&UnitExemplars]) -> Result<Vec<Captions>> {
-        let speaker = Speaker { decoder: &self.decoder, lm: self.lm.as_ref(), indexer: &self.indexer };
-        speaker.captions(&self.features(units)?, &self.search)
+    pub fn captions(&self, units: &[&UnitExemplars], images: &dyn Images) -> Result<Vec<Captions>> {
+        let features = self.features(units, images)?;
+        let networks = self.networks();
+        let speaker = Speaker { decoder: &networks.decoder, lm: networks.lm.as_ref(), indexer: &self.indexer };
+        speaker.captions(&features, &self.search)
+    }
+
+    fn networks(&self) -> MutexGuard<'_, Networks> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The features of units that all have `k` exemplars. Every distinct image is encoded once.
@@ -143,7 +165,8 @@ impl<'a> Milan<'a> {
     ///
     /// # Errors
     /// As [`captions`](Self::captions).
-    pub fn features(&self, units: &[&UnitExemplars]) -> Result<Tensor> {
+    pub fn features(&self, units: &[&UnitExemplars], images: &dyn Images) -> Result<Tensor> {
+        let networks = self.networks();
         let k = units.first().map_or(0, |u| u.top.len());
         if units.iter().any(|u| u.top.len() != k) {
             return Err(Error::invalid(
@@ -158,13 +181,13 @@ impl<'a> Milan<'a> {
         for (place, Exemplar { image, region, .. }) in all {
             wanted.entry(*image).or_default().push((place as i64, region));
         }
-        let features = self.encoder.features();
+        let features = networks.encoder.features();
         let out = Tensor::zeros([(units.len() * k) as i64, features], (Kind::Float, tch::Device::Cpu));
         let bar = crate::progress::bar("encoding", wanted.len());
         let wanted: Vec<(usize, Vec<(i64, &Region)>)> = wanted.into_iter().collect();
         for batch in wanted.chunks(self.options.batch_size) {
-            let images = batch.iter().map(|(i, _)| self.source.image(*i)).collect::<Result<Vec<_>>>()?;
-            let maps = self.encoder.maps(&pixels(&images)?)?;
+            let seen = batch.iter().map(|(i, _)| images.image(*i)).collect::<Result<Vec<_>>>()?;
+            let maps = networks.encoder.maps(&pixels(&seen)?)?;
             for (i, (_, places)) in batch.iter().enumerate() {
                 let of_image: Vec<Tensor> = maps.iter().map(|m| m.get(i as i64)).collect();
                 for places in places.chunks(64) {
@@ -188,44 +211,39 @@ impl<'a> Milan<'a> {
             log_likelihood: captions.best.log_likelihood,
             log_prior: captions.best.log_prior,
             alternatives: alternatives.map(|c| Alternative { text: c.text, score: c.score }).collect(),
-            evidence: Vec::new(),
         }
     }
 }
 
-impl Describer for Milan<'_> {
-    /// One description per unit, in the order of `units`.
-    ///
+impl Describer for Milan {
+    fn name(&self) -> &str {
+        "milan"
+    }
+
     /// Dead units are not described. Nor, by default, are those without any region: the decoder would see nothing and
     /// guess. [`Description::score`] is `log p(d|E) - λ log p(d)`.
     ///
     /// # Errors
     /// What reading the images returns.
-    fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>> {
-        let mut descriptions: Vec<Option<Description>> = vec![None; units.len()];
-        let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (i, unit) in units.iter().enumerate() {
+    fn describe(&self, study: &Study<'_>, units: &[usize], say: &mut Say<'_>) -> Result<()> {
+        let mut groups: BTreeMap<usize, Vec<(usize, &UnitExemplars)>> = BTreeMap::new();
+        for (place, unit) in units.iter().filter_map(|place| Some((*place, study.unit(*place)?))) {
             let blind = unit.top.iter().all(|e| e.region.area() == 0);
-            descriptions[i] = match () {
-                () if unit.top.is_empty() => Some(Description::dead()),
-                () if self.options.compat == Compat::Official => None,
-                () if unit.dead => Some(Description::dead()),
-                () if blind => Some(blind_one()),
-                () => None,
-            };
-            if descriptions[i].is_none() {
-                groups.entry(unit.top.len()).or_default().push(i);
+            match () {
+                () if unit.top.is_empty() => say(place, Description::dead())?,
+                () if self.options.compat == Compat::Official => groups.entry(unit.top.len()).or_default().push((place, unit)),
+                () if unit.dead => say(place, Description::dead())?,
+                () if blind => say(place, blind_one())?,
+                () => groups.entry(unit.top.len()).or_default().push((place, unit)),
             }
         }
-        for group in groups.values() {
-            for part in group.chunks(UNITS) {
-                let chosen: Vec<&UnitExemplars> = part.iter().map(|i| &units[*i]).collect();
-                for (i, captions) in part.iter().zip(self.captions(&chosen)?) {
-                    descriptions[*i] = Some(self.described(captions));
-                }
+        for part in groups.values().flat_map(|group| group.chunks(UNITS)) {
+            let chosen: Vec<&UnitExemplars> = part.iter().map(|(_, unit)| *unit).collect();
+            for ((place, _), captions) in part.iter().zip(self.captions(&chosen, study.images)?) {
+                say(*place, self.described(captions))?;
             }
         }
-        Ok(descriptions.into_iter().map(|d| d.unwrap_or_else(blind_one)).collect())
+        Ok(())
     }
 
     fn fingerprint(&self) -> String {

@@ -1,13 +1,11 @@
 //! From numbers to words.
 
-use super::measure::Response;
-use super::{ConceptEvidence, Options, score};
+use super::Thresholds;
+use crate::ConceptName;
 use crate::describe::{Alternative, Description, Status};
-use crate::probe::paint::Concept;
+use crate::evidence::ConceptEvidence;
 
 const ABSTAINED: &str = "nothing in the concept bank";
-/// How many concepts are listed whether or not there is evidence for them.
-const LISTED: usize = 5;
 const ALTERNATIVES: usize = 3;
 
 /// Something that can be said.
@@ -19,30 +17,46 @@ struct Candidate {
     sets: usize,
 }
 
-/// What is said of a live unit.
-pub(super) fn describe(bank: &[Concept], response: &Response, options: &Options) -> Description {
-    let shares = score::set_shares(response, options);
-    let mut evidence = score::evidence(bank, response, &shares, options);
-    let sets = shares.len() as f64;
-    let chosen = named(bank, &shares, &evidence, options).or_else(|| family(bank, &shares, &evidence, options));
+/// What is known about a unit.
+struct Known<'a> {
+    bank: &'a [ConceptName],
+    thresholds: &'a Thresholds,
+    /// Per concept of the bank; `None` where there is no evidence.
+    evidence: Vec<Option<&'a ConceptEvidence>>,
+    /// The shares of sets that have no name.
+    rivals: Vec<f64>,
+}
+
+impl Known<'_> {
+    fn share(&self, i: usize) -> f64 {
+        self.evidence.get(i).copied().flatten().and_then(|e| e.share).unwrap_or(0.0)
+    }
+}
+
+/// What is said of a live unit, by all evidence of one source.
+pub(super) fn describe(bank: &[ConceptName], all: &[&ConceptEvidence], thresholds: &Thresholds) -> Description {
+    let about = |name: &ConceptName| all.iter().copied().find(|e| e.concept == name.name);
+    let unnamed = |e: &&&ConceptEvidence| !bank.iter().any(|c| c.name == e.concept);
+    let known = Known {
+        bank,
+        thresholds,
+        evidence: bank.iter().map(about).collect(),
+        rivals: all.iter().filter(unnamed).filter_map(|e| e.share).collect(),
+    };
+    let sets = (bank.len() + known.rivals.len()) as f64;
+    let chosen = named(&known).or_else(|| family(&known));
     // Stable: equals stay in the order of the bank.
-    let mut order: Vec<(&Concept, f64)> = bank.iter().zip(evidence.iter().map(|e| e.share)).collect();
-    order.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut order: Vec<usize> = (0..bank.len()).collect();
+    order.sort_by(|a, b| known.share(*b).total_cmp(&known.share(*a)));
     let said = chosen.as_ref().map(|c| c.text.as_str());
     let alternatives = order
-        .iter()
+        .into_iter()
         // A concept without a share has no score: its logarithm is not a number that reports can hold.
-        .filter(|(_, share)| *share > 0.0)
-        .map(|(concept, share)| Alternative { text: words(concept), score: (share * sets).ln() })
+        .filter(|i| known.share(*i) > 0.0)
+        .map(|i| Alternative { text: words(&bank[i]), score: (known.share(i) * sets).ln() })
         .filter(|a| said != Some(a.text.as_str()))
         .take(ALTERNATIVES)
         .collect();
-    evidence.sort_by(|a, b| b.share.total_cmp(&a.share));
-    let mut place = 0;
-    evidence.retain(|e| {
-        place += 1;
-        place <= LISTED || e.auc_low >= options.thresholds.auc_low
-    });
     let description = match chosen {
         None => nothing(ABSTAINED, Status::Abstained),
         Some(c) => {
@@ -56,39 +70,41 @@ pub(super) fn describe(bank: &[Concept], response: &Response, options: &Options)
             }
         }
     };
-    Description { alternatives, evidence, ..description }
+    Description { alternatives, ..description }
 }
 
 /// The concept with the largest share, if it passes every threshold.
-fn named(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
-    let (concept, found) = best(bank.iter().zip(evidence), |(_, e)| e.share)?;
-    let passes = found.share > 0.0
-        && found.share >= options.thresholds.share
-        && excites(found, options)
-        && stands_out(found.share, concept.family(), bank, shares, options);
-    passes.then(|| Candidate { text: words(concept), share: found.share, sets: 1 })
+fn named(known: &Known<'_>) -> Option<Candidate> {
+    let i = best(0..known.bank.len(), |i| known.share(*i))?;
+    let (concept, share) = (&known.bank[i], known.share(i));
+    let passes = share > 0.0
+        && share >= known.thresholds.share
+        && excites(known, i)
+        && stands_out(known, share, &concept.family);
+    passes.then(|| Candidate { text: words(concept), share, sets: 1 })
 }
 
 /// The family with the largest share of its concepts together, if it passes and at least two of them excite the unit.
-fn family(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
-    let members = |family: &str| -> Vec<&ConceptEvidence> {
-        bank.iter().zip(evidence).filter(|(c, _)| c.family() == family).map(|(_, e)| e).collect()
+fn family(known: &Known<'_>) -> Option<Candidate> {
+    let members = |family: &str| -> Vec<usize> {
+        (0..known.bank.len()).filter(|i| known.bank[*i].family == family).collect()
     };
-    let share = |family: &str| members(family).iter().map(|e| e.share).sum::<f64>();
-    let family = best(bank.iter().map(Concept::family), |f| share(f))?;
+    let share = |family: &str| members(family).into_iter().map(|i| known.share(i)).sum::<f64>();
+    let family = best(known.bank.iter().map(|c| c.family.as_str()), |f| share(f))?;
     let (members, share) = (members(family), share(family));
     let passes = share > 0.0
-        && share >= options.thresholds.family_share
-        && members.iter().filter(|e| excites(e, options)).count() >= 2
-        && stands_out(share, family, bank, shares, options);
+        && share >= known.thresholds.family_share
+        && members.iter().filter(|i| excites(known, **i)).count() >= 2
+        && stands_out(known, share, family);
     passes.then(|| Candidate { text: family.to_string(), share, sets: members.len() })
 }
 
-/// Whether no set outside the family (controls and plain images included) comes near this share; more than half of all
-/// stands out by itself.
-fn stands_out(share: f64, family: &str, bank: &[Concept], shares: &[f64], options: &Options) -> bool {
-    let rivals = shares.iter().enumerate().filter(|(k, _)| bank.get(*k).is_none_or(|c| c.family() != family));
-    share > 0.5 || share >= options.thresholds.margin * rivals.map(|(_, s)| *s).fold(0.0, f64::max)
+/// Whether no set outside the family (those without a name included) comes near this share; more than half of all stands
+/// out by itself.
+fn stands_out(known: &Known<'_>, share: f64, family: &str) -> bool {
+    let others = (0..known.bank.len()).filter(|i| known.bank[*i].family != family).map(|i| known.share(i));
+    let rival = others.chain(known.rivals.iter().copied()).fold(0.0, f64::max);
+    share > 0.5 || share >= known.thresholds.margin * rival
 }
 
 /// The first of the largest.
@@ -104,8 +120,10 @@ fn best<T>(items: impl Iterator<Item = T>, value: impl Fn(&T) -> f64) -> Option<
         .map(|(_, item)| item)
 }
 
-fn excites(e: &ConceptEvidence, options: &Options) -> bool {
-    e.auc_low >= options.thresholds.auc_low && e.effect >= options.thresholds.effect
+fn excites(known: &Known<'_>, i: usize) -> bool {
+    let Some(e) = known.evidence.get(i).copied().flatten() else { return false };
+    e.auc_low.is_some_and(|low| low >= known.thresholds.auc_low)
+        && e.effect.is_some_and(|effect| effect >= known.thresholds.effect)
 }
 
 fn nothing(text: &str, status: Status) -> Description {
@@ -113,17 +131,17 @@ fn nothing(text: &str, status: Status) -> Description {
 }
 
 /// The concept's description, with its name where the description does not have it: policies look for names.
-fn words(concept: &Concept) -> String {
-    if has_phrase(concept.description(), concept.name()) {
-        concept.description().to_string()
+fn words(concept: &ConceptName) -> String {
+    if has_phrase(&concept.description, &concept.name) {
+        concept.description.clone()
     } else {
-        format!("{} ({})", concept.description(), concept.name())
+        format!("{} ({})", concept.description, concept.name)
     }
 }
 
 /// Everything that [`describe`] can say of a unit, sorted.
-pub(super) fn sayings(bank: &[Concept]) -> Vec<String> {
-    let mut all: Vec<String> = bank.iter().flat_map(|c| [words(c), c.family().to_string()]).collect();
+pub(super) fn sayings(bank: &[ConceptName]) -> Vec<String> {
+    let mut all: Vec<String> = bank.iter().flat_map(|c| [words(c), c.family.clone()]).collect();
     all.sort();
     all.dedup();
     all
@@ -147,7 +165,7 @@ mod tests {
     fn every_description_has_the_name_of_its_concept_and_no_other() {
         let bank = paint::bank();
         for concept in &bank {
-            let text = words(concept);
+            let text = words(concept.named());
             assert!(has_phrase(&text, concept.name()), "{text}");
             for other in bank.iter().filter(|o| o.name() != concept.name()) {
                 assert!(!has_phrase(&text, other.name()), "{text}: {}", other.name());

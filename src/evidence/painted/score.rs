@@ -1,49 +1,43 @@
 //! From responses to numbers: shares, effects, areas under the curve.
 
 use super::measure::Response;
-use super::{ConceptEvidence, Options};
+use super::{ConceptEvidence, NAME, Options, PLAIN};
 use crate::probe::paint::Concept;
 use crate::stats;
+
+/// The evidence for every concept of the bank, in its order; then the shares of the controls and of the plain images.
+pub(super) fn evidence(
+    bank: &[Concept],
+    controls: &[Concept],
+    response: &Response,
+    options: &Options,
+) -> Vec<ConceptEvidence> {
+    let names = bank.iter().chain(controls).map(Concept::name).chain([PLAIN]);
+    let shared = |(name, share)| ConceptEvidence { share: Some(share), ..ConceptEvidence::new(NAME, name) };
+    let mut all: Vec<ConceptEvidence> = names.zip(set_shares(response, options)).map(shared).collect();
+    for (i, (evidence, (maxima, overlap))) in all.iter_mut().zip(&response.painted).take(bank.len()).enumerate() {
+        // The same resamples for every unit, so that nothing depends on which units share a call.
+        let seed = options.seed.wrapping_add(i as u64);
+        let (low, high) = stats::auc_interval(maxima, &response.clean, options.bootstrap, seed);
+        evidence.iou = Some(overlap.iou());
+        evidence.effect = Some(stats::standardised_difference(maxima, &response.clean));
+        evidence.auc = Some(stats::auc(maxima, &response.clean));
+        (evidence.auc_low, evidence.auc_high) = (Some(low), Some(high));
+    }
+    all
+}
 
 /// The share of every set: the paints in their order, then the plain images.
 ///
 /// An activation counts for a paint where the paint raised it. Where it did not, it is what the image excites by itself,
 /// which is counted once, as plain, and not again for every paint that leaves it as it was.
-pub(super) fn set_shares(response: &Response, options: &Options) -> Vec<f64> {
+fn set_shares(response: &Response, options: &Options) -> Vec<f64> {
     let raised = |maxima: &[f32]| -> Vec<f32> {
         maxima.iter().zip(&response.clean).filter(|(with, without)| with > without).map(|(with, _)| *with).collect()
     };
     let mut sets: Vec<Vec<f32>> = response.painted.iter().map(|(maxima, _)| raised(maxima)).collect();
     sets.push(response.clean.clone());
-    shares(&sets, response.clean.len(), options.thresholds.pseudo_count)
-}
-
-/// The evidence for every concept of the bank, in its order; `shares` begins with theirs.
-pub(super) fn evidence(
-    bank: &[Concept],
-    response: &Response,
-    shares: &[f64],
-    options: &Options,
-) -> Vec<ConceptEvidence> {
-    bank.iter()
-        .zip(&response.painted)
-        .zip(shares)
-        .enumerate()
-        .map(|(i, ((concept, (maxima, overlap)), &share))| {
-            // The same resamples for every unit, so that a description does not depend on which units share its call.
-            let seed = options.seed.wrapping_add(i as u64);
-            let (auc_low, auc_high) = stats::auc_interval(maxima, &response.clean, options.bootstrap, seed);
-            ConceptEvidence {
-                concept: concept.name().to_string(),
-                iou: overlap.iou(),
-                effect: stats::standardised_difference(maxima, &response.clean),
-                auc: stats::auc(maxima, &response.clean),
-                auc_low,
-                auc_high,
-                share,
-            }
-        })
-        .collect()
+    shares(&sets, response.clean.len(), options.pseudo_count)
 }
 
 /// The share of each set among the `n` highest values of all; they add up to 1.
@@ -108,7 +102,7 @@ mod tests {
         // The second image excites the unit whatever is painted; only the first paint does so on the first image.
         let painted = vec![(vec![5.0, 7.0], Default::default()), (vec![0.0, 7.0], Default::default())];
         let mut options = Options::default();
-        options.thresholds.pseudo_count = 0.0;
+        options.pseudo_count = 0.0;
         let shares = set_shares(&Response { clean: vec![0.0, 7.0], painted }, &options);
         assert_eq!(shares, [0.5, 0.0, 0.5]);
     }

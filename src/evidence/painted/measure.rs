@@ -23,7 +23,6 @@ pub(super) struct Response {
 /// Everything that the passes need.
 pub(super) struct Passes<'a, 'm> {
     pub traced: &'a Traced<'m>,
-    pub sites: &'a [Site],
     /// The images to be painted.
     pub images: &'a Probe,
     pub batch_size: usize,
@@ -50,10 +49,8 @@ struct Watched {
 
 impl Passes<'_, '_> {
     /// One response per unit, in their order; `None` for dead units, which are not looked at.
-    pub fn run(&self, units: &[UnitExemplars], paints: &[&Concept]) -> Result<Vec<Option<Response>>> {
-        let mut watched = self.watched(units)?;
-        let sites: Vec<Site> = watched.keys().map(|&i| self.sites[i].clone()).collect();
-        let mut states: Vec<Vec<Watched>> = std::mem::take(&mut watched).into_values().collect();
+    pub fn run(&self, units: &[&UnitExemplars], paints: &[&Concept]) -> Result<Vec<Option<Response>>> {
+        let (sites, mut states): (Vec<Site>, Vec<Vec<Watched>>) = self.watched(units)?.into_iter().unzip();
         if !sites.is_empty() {
             let bar = crate::progress::bar("concepts", self.images.len() * (paints.len() + 1));
             for paint in std::iter::once(None).chain(paints.iter().copied().map(Some)) {
@@ -76,24 +73,22 @@ impl Passes<'_, '_> {
     }
 
     /// The live units by site.
-    fn watched(&self, units: &[UnitExemplars]) -> Result<BTreeMap<usize, Vec<Watched>>> {
-        let by_name: BTreeMap<&str, usize> = self.sites.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
-        let mut watched: BTreeMap<usize, Vec<Watched>> = BTreeMap::new();
+    fn watched(&self, units: &[&UnitExemplars]) -> Result<Vec<(Site, Vec<Watched>)>> {
+        let mut watched: BTreeMap<&str, (Site, Vec<Watched>)> = BTreeMap::new();
         for (place, unit) in units.iter().enumerate() {
             let name = unit.id.site.as_str();
-            let site = *by_name.get(name).ok_or_else(|| Error::unknown("site", name, by_name.keys().copied()))?;
-            let count = self.sites[site].units;
-            if unit.id.unit >= count {
-                let allowed = format!("below {count}");
+            let site = self.traced.site(name)?;
+            if unit.id.unit >= site.units {
+                let allowed = format!("below {}", site.units);
                 return Err(Error::invalid(format!("unit of site `{name}`"), unit.id.unit, allowed));
             }
             if !unit.dead {
                 let response = Response { clean: Vec::with_capacity(self.images.len()), painted: Vec::new() };
                 let state = Watched { place, unit: unit.id.unit, level: unit.level, response };
-                watched.entry(site).or_default().push(state);
+                watched.entry(name).or_insert_with(|| (site.clone(), Vec::new())).1.push(state);
             }
         }
-        Ok(watched)
+        Ok(watched.into_values().collect())
     }
 
     fn batch(&self, first: usize, paint: Option<&Concept>) -> Batch {

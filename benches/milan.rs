@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use tch_audit::Result;
-use tch_audit::describe::milan::{Decoder, Flags, Indexer, LanguageModel, Search, Speaker};
+use tch_audit::describe::milan::Search;
+use tch_audit::describe::milan::internals::{Decoder, Flags, Indexer, LanguageModel, Speaker};
 
 const WORDS: i64 = 1996;
 const TOKENS: i64 = WORDS + 4;

@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
-use tch_audit::describe::milan::{
-    Captions, Checkpoint, Decoder, Encoder, Flags, Indexer, LanguageModel, Milan, Options, Search, Speaker, Strategy,
-    pool, sentence,
+use tch_audit::describe::milan::internals::{
+    Caption, Captions, Decoder, Encoder, Flags, Indexer, LanguageModel, Speaker, pool, sentence,
 };
+use tch_audit::describe::milan::{Checkpoint, Milan, Options, Search, Strategy};
 use tch_audit::describe::{Describer, Status};
 use tch_audit::exemplars::{Compat, Exemplar, Sketch, UnitExemplars};
 use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
@@ -164,7 +164,7 @@ impl Spoken {
     }
 }
 
-fn all(c: &Captions) -> Vec<&tch_audit::describe::milan::Caption> {
+fn all(c: &Captions) -> Vec<&Caption> {
     std::iter::once(&c.best).chain(&c.alternatives).collect()
 }
 
@@ -190,13 +190,13 @@ fn captions_tokens_and_scores_are_the_references_for_every_strategy() {
                     continue;
                 }
                 // All beams, in the order of the search.
-                let mut beams: Vec<Vec<&tch_audit::describe::milan::Caption>> = got.iter().map(all).collect();
-                let order = |c: &&tch_audit::describe::milan::Caption| match strategy {
+                let mut beams: Vec<Vec<&Caption>> = got.iter().map(all).collect();
+                let order = |c: &&Caption| match strategy {
                     "rerank" => c.log_likelihood,
                     _ => c.score,
                 };
                 beams.iter_mut().for_each(|b| b.sort_by(|x, y| order(y).total_cmp(&order(x))));
-                let compare = |what: &str, f: &dyn Fn(&tch_audit::describe::milan::Caption) -> f64| {
+                let compare = |what: &str, f: &dyn Fn(&Caption) -> f64| {
                     let Some(want) = s.io.get(&format!("{prefix}.{what}")) else { return 0.0 };
                     let got: Vec<f64> = beams.iter().flatten().map(|c| f(c)).collect();
                     close(

@@ -23,6 +23,7 @@
 //! listed in `docs/milan.md`.
 
 mod beam;
+mod captions;
 mod checkpoint;
 mod decoder;
 mod encoder;
@@ -32,22 +33,38 @@ mod lstm;
 mod pickle;
 mod pool;
 mod search;
+mod speaker;
 mod tokenizer;
+mod weights;
 
 pub use checkpoint::{Checkpoint, Settings};
-pub use decoder::{Decoder, Sizes};
-pub use encoder::Encoder;
-pub use indexer::{Flags, Indexer, sentence};
-pub use lm::LanguageModel;
-pub use pool::pool;
-pub use search::{Caption, Captions, Forced, Search, Speaker, Strategy};
+pub use search::{Search, Strategy};
+
+/// The parts, for the tests that compare each of them with the reference and for the benchmark; no part of the interface.
+#[doc(hidden)]
+pub mod internals {
+    pub use super::captions::{Caption, Captions};
+    pub use super::decoder::{Decoder, Sizes};
+    pub use super::encoder::Encoder;
+    pub use super::indexer::{Flags, Indexer, sentence};
+    pub use super::lm::LanguageModel;
+    pub use super::pool::pool;
+    pub use super::speaker::{Forced, Speaker};
+}
 
 use super::{Alternative, Describer, Description, Say, Status};
 use crate::evidence::Study;
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
 use crate::probe::Images;
 use crate::{Error, Region, Result};
+use captions::Captions;
+use decoder::Decoder;
+use encoder::Encoder;
 use image::RgbImage;
+use indexer::Indexer;
+use lm::LanguageModel;
+use pool::pool;
+use speaker::Speaker;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -116,21 +133,10 @@ impl Milan {
     /// # Errors
     /// [`Error::Unknown`], [`Error::Shape`] and [`Error::Invalid`] for weights that are missing or do not fit together.
     pub fn new(checkpoint: &Checkpoint, options: Options) -> Result<Self> {
-        Self::with_encoder(checkpoint, checkpoint.encoder()?, options)
-    }
-
-    /// As [`new`](Self::new) with an encoder of your own, for instance from torchvision's weights.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn with_encoder(
-        checkpoint: &Checkpoint,
-        encoder: Encoder,
-        options: Options,
-    ) -> Result<Self> {
         if options.batch_size == 0 {
             return Err(Error::invalid("batch size", 0, "1 or more"));
         }
+        let encoder = checkpoint.encoder()?;
         let (decoder, lm) = checkpoint.speaking_to(&encoder)?;
         let indexer = checkpoint.indexer.clone();
         let search = options.search.clone().unwrap_or_else(|| checkpoint.search(options.compat));
@@ -148,6 +154,7 @@ impl Milan {
     ///
     /// # Errors
     /// What reading the images returns; [`Error::Invalid`] for units of different numbers of exemplars.
+    #[doc(hidden)]
     pub fn captions(&self, units: &[&UnitExemplars], images: &dyn Images) -> Result<Vec<Captions>> {
         let features = self.features(units, images)?;
         let networks = self.networks();
@@ -165,6 +172,7 @@ impl Milan {
     ///
     /// # Errors
     /// As [`captions`](Self::captions).
+    #[doc(hidden)]
     pub fn features(&self, units: &[&UnitExemplars], images: &dyn Images) -> Result<Tensor> {
         let networks = self.networks();
         let k = units.first().map_or(0, |u| u.top.len());

@@ -2,7 +2,8 @@
 
 use super::decoder::{self, Encoded};
 use super::lm;
-use super::search::{Search, Speaker, Strategy};
+use super::search::{Search, Strategy};
+use super::speaker::Speaker;
 use crate::exemplars::Compat;
 use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};

@@ -1,6 +1,7 @@
 //! `p(d|E)`: how likely a caption is for a unit with these exemplars.
 
-use super::lstm::{Cell, Weights, gated};
+use super::lstm::{Cell, gated};
+use super::weights::Weights;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};

@@ -1,9 +1,8 @@
 //! What exemplars look like to a network that knows many images: a pyramid of its feature maps.
 
-use super::lstm::Weights;
-use crate::{Error, Model, Result};
+use super::weights::Weights;
+use crate::{Error, Result};
 use std::collections::BTreeMap;
-use std::path::Path;
 use tch::{Kind, TchError, Tensor};
 
 /// A convolutional network of torchvision whose feature maps are looked at, at five depths.
@@ -65,21 +64,10 @@ impl Encoder {
         Ok(Self { network, channels, mean, std })
     }
 
-    /// The same from a file with torchvision's names: `.safetensors`, or TorchScript.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new); [`Error::Io`] and [`Error::Torch`] when the file cannot be read.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let tensors: BTreeMap<String, Tensor> = if path.extension().is_some_and(|e| e == "safetensors") {
-            std::fs::metadata(path).map_err(Error::io("read", path))?;
-            let read = Tensor::read_safetensors(path).map_err(Error::torch(format!("reading {}", path.display())))?;
-            read.into_iter().collect()
-        } else {
-            let model = Model::load(path)?;
-            model.parameters().iter().map(|(n, t)| (n.clone(), t.detach())).collect()
-        };
-        Self::new(&tensors, "")
+    /// The same for images of another mean and standard deviation, `[1, 3, 1, 1]` each.
+    #[must_use]
+    pub(super) fn normalizing(self, mean: Tensor, std: Tensor) -> Self {
+        Self { mean, std, ..self }
     }
 
     /// Numbers per exemplar: the channels of all maps together.

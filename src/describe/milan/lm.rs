@@ -1,6 +1,7 @@
 //! `p(d)`: how likely a caption is whatever it describes.
 
-use super::lstm::{Cell, Weights, gated};
+use super::lstm::{Cell, gated};
+use super::weights::Weights;
 use crate::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};

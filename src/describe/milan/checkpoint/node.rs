@@ -1,6 +1,6 @@
 //! The values of a checkpoint's pickle, with where they are, for errors that name them.
 
-use super::wrong;
+use super::settings::wrong;
 use crate::describe::milan::pickle::{Id, Pickle, Value};
 use crate::{Error, Result};
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! One audit of one model as it is now: trace, exemplars, descriptions, policies. Changes nothing.
 
-use crate::describe::{DescribedUnit, Describer, Description, Words, concepts};
+use crate::describe::{DescribedUnit, Describer, Words, concepts};
 use crate::exemplars::{self, Exemplars};
 use crate::graph::{Site, Traced};
 use crate::policy::{self, Date, Outcome, Policies};
@@ -94,17 +94,16 @@ impl Audit {
         let describer =
             concepts::Concepts::new(traced, &sites, probe, settings.bank.clone(), settings.concepts.clone())?;
         let mut fingerprint = describer.fingerprint();
-        let mut descriptions = describer.describe(&exemplars.units)?;
+        let (mut descriptions, evidence): (Vec<_>, Vec<_>) = describer.described(&exemplars.units)?.into_iter().unzip();
         let mut sayings = describer.sayings();
         if let Some(words) = &words {
             // Their words, our evidence.
-            let said = words.describe(&exemplars.units)?;
-            let both = said.into_iter().zip(descriptions);
-            descriptions = both.map(|(said, own)| Description { evidence: own.evidence, ..said }).collect();
+            descriptions = words.describe(&exemplars.units)?;
             fingerprint = format!("{}; evidence: {fingerprint}", words.fingerprint());
             sayings = None;
         }
-        let units = DescribedUnit::all(&exemplars.units, descriptions);
+        let mut units = DescribedUnit::all(&exemplars.units, descriptions);
+        units.iter_mut().zip(evidence).for_each(|(unit, evidence)| unit.evidence = evidence);
         lap("describe");
         let mut outcome = policy::check(policies, &units, settings.today);
         if let Some(sayings) = &sayings {

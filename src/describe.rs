@@ -1,4 +1,4 @@
-//! What a unit responds to, in words, with the evidence.
+//! What a unit responds to, in words.
 
 pub mod command;
 pub mod concepts;
@@ -9,6 +9,7 @@ mod words;
 pub use table::read_table;
 pub use words::Words;
 
+use crate::evidence::ConceptEvidence;
 use crate::exemplars::UnitExemplars;
 use crate::{Result, UnitId};
 use schemars::JsonSchema;
@@ -65,8 +66,6 @@ pub struct Description {
     pub log_prior: f64,
     /// Other descriptions that were considered, best first.
     pub alternatives: Vec<Alternative>,
-    /// What was measured about concepts, strongest first.
-    pub evidence: Vec<ConceptEvidence>,
 }
 
 impl Description {
@@ -80,15 +79,7 @@ impl Description {
     pub fn words(text: impl Into<String>) -> Self {
         let text = text.into();
         let status = if text.trim().is_empty() { Status::Abstained } else { Status::Described };
-        Self {
-            text,
-            status,
-            score: 0.0,
-            log_likelihood: 0.0,
-            log_prior: 0.0,
-            alternatives: Vec::new(),
-            evidence: Vec::new(),
-        }
+        Self { text, status, score: 0.0, log_likelihood: 0.0, log_prior: 0.0, alternatives: Vec::new() }
     }
 }
 
@@ -101,26 +92,6 @@ pub struct Alternative {
     pub score: f64,
 }
 
-/// What was measured about one unit and one concept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ConceptEvidence {
-    /// The concept's name, for example `text`.
-    pub concept: String,
-    /// Intersection over union of the unit's regions and the concept's regions, 0 to 1.
-    pub iou: f64,
-    /// Causal effect: mean over images of (activation with the concept - without it), divided by the standard
-    /// deviation of these differences' baseline (the activations without it). Standard deviations; may be negative.
-    pub effect: f64,
-    /// Probability that a random image with the concept activates the unit more than one without, 0 to 1.
-    pub auc: f64,
-    /// Lower end of the bootstrap 95 % interval of [`auc`](Self::auc).
-    pub auc_low: f64,
-    /// Upper end of the bootstrap 95 % interval of [`auc`](Self::auc).
-    pub auc_high: f64,
-    /// Share of the concept among the images that activate the unit most, 0 to 1 (the describer's `p(d|E)`).
-    pub share: f64,
-}
-
 /// A unit with its description: what policies judge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DescribedUnit {
@@ -128,12 +99,19 @@ pub struct DescribedUnit {
     pub id: UnitId,
     /// Its description.
     pub description: Description,
+    /// What was measured about it and concepts, strongest first.
+    pub evidence: Vec<ConceptEvidence>,
 }
 
 impl DescribedUnit {
-    /// Units with their descriptions, in the same order.
+    /// A unit about which nothing was measured.
+    pub fn new(id: UnitId, description: Description) -> Self {
+        Self { id, description, evidence: Vec::new() }
+    }
+
+    /// Units with their descriptions, in the same order, without evidence.
     pub fn all(units: &[UnitExemplars], descriptions: Vec<Description>) -> Vec<DescribedUnit> {
-        let described = |(unit, description): (&UnitExemplars, Description)| Self { id: unit.id.clone(), description };
+        let described = |(unit, description): (&UnitExemplars, Description)| Self::new(unit.id.clone(), description);
         units.iter().zip(descriptions).map(described).collect()
     }
 }

@@ -33,7 +33,8 @@ mod score;
 
 pub use overlap::Overlap;
 
-use super::{ConceptEvidence, Describer, Description};
+use super::{Describer, Description};
+use crate::evidence::ConceptEvidence;
 use crate::exemplars::UnitExemplars;
 use crate::graph::{Site, Traced};
 use crate::probe::Probe;
@@ -199,18 +200,16 @@ impl<'a, 'm> Concepts<'a, 'm> {
     pub fn options(&self) -> &Options {
         &self.options
     }
-}
 
-impl Describer for Concepts<'_, '_> {
-    /// One description per unit, in the order of `units`; the result does not depend on the number of threads.
+    /// As [`describe`](Describer::describe), with what was measured about the concepts, strongest first; nothing of dead
+    /// units.
     ///
     /// # Errors
-    /// [`Error::Unknown`] for a unit of a site that this describer was not given; [`Error::Invalid`] for a unit that its
-    /// site does not have; [`Error::NonFinite`] for an activation that is NaN or infinite; what the forward pass returns.
+    /// As there.
     ///
     /// # Panics
-    /// If a concept of your own breaks its promise, see [`Concept::paint`].
-    fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>> {
+    /// As there.
+    pub fn described(&self, units: &[UnitExemplars]) -> Result<Vec<(Description, Vec<ConceptEvidence>)>> {
         let paints: Vec<&Concept> = self.bank.iter().chain(&self.controls).collect();
         let passes = Passes {
             traced: self.traced,
@@ -225,9 +224,23 @@ impl Describer for Concepts<'_, '_> {
             .par_iter()
             .map(|response| match response {
                 Some(response) => decide::describe(bank, response, options),
-                None => Description::dead(),
+                None => (Description::dead(), Vec::new()),
             })
             .collect())
+    }
+}
+
+impl Describer for Concepts<'_, '_> {
+    /// One description per unit, in the order of `units`; the result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a unit of a site that this describer was not given; [`Error::Invalid`] for a unit that its
+    /// site does not have; [`Error::NonFinite`] for an activation that is NaN or infinite; what the forward pass returns.
+    ///
+    /// # Panics
+    /// If a concept of your own breaks its promise, see [`Concept::paint`].
+    fn describe(&self, units: &[UnitExemplars]) -> Result<Vec<Description>> {
+        Ok(self.described(units)?.into_iter().map(|(description, _)| description).collect())
     }
 
     /// The descriptions of all concepts, and the names of their families.

@@ -188,7 +188,6 @@ impl<'a> Milan<'a> {
             log_likelihood: captions.best.log_likelihood,
             log_prior: captions.best.log_prior,
             alternatives: alternatives.map(|c| Alternative { text: c.text, score: c.score }).collect(),
-            evidence: Vec::new(),
         }
     }
 }

@@ -75,7 +75,7 @@ fn units(table: &Table) -> Result<Vec<DescribedUnit>> {
         match rows.get(&id) {
             None => {
                 rows.insert(id.clone(), row);
-                units.push(DescribedUnit { id, description: words });
+                units.push(DescribedUnit::new(id, words));
             }
             Some(first) => {
                 let first = table.cell(*first, 0).location().line;

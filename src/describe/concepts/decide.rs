@@ -1,7 +1,8 @@
 //! From numbers to words.
 
 use super::measure::Response;
-use super::{ConceptEvidence, Options, score};
+use super::score::{self, Measured};
+use super::{ConceptEvidence, Options};
 use crate::describe::{Alternative, Description, Status};
 use crate::probe::paint::Concept;
 
@@ -19,8 +20,12 @@ struct Candidate {
     sets: usize,
 }
 
-/// What is said of a live unit.
-pub(super) fn describe(bank: &[Concept], response: &Response, options: &Options) -> Description {
+/// What is said of a live unit, and what was measured about it, strongest first.
+pub(super) fn describe(
+    bank: &[Concept],
+    response: &Response,
+    options: &Options,
+) -> (Description, Vec<ConceptEvidence>) {
     let shares = score::set_shares(response, options);
     let mut evidence = score::evidence(bank, response, &shares, options);
     let sets = shares.len() as f64;
@@ -56,11 +61,11 @@ pub(super) fn describe(bank: &[Concept], response: &Response, options: &Options)
             }
         }
     };
-    Description { alternatives, evidence, ..description }
+    (Description { alternatives, ..description }, evidence.into_iter().map(Measured::into_evidence).collect())
 }
 
 /// The concept with the largest share, if it passes every threshold.
-fn named(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
+fn named(bank: &[Concept], shares: &[f64], evidence: &[Measured], options: &Options) -> Option<Candidate> {
     let (concept, found) = best(bank.iter().zip(evidence), |(_, e)| e.share)?;
     let passes = found.share > 0.0
         && found.share >= options.thresholds.share
@@ -70,8 +75,8 @@ fn named(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options
 }
 
 /// The family with the largest share of its concepts together, if it passes and at least two of them excite the unit.
-fn family(bank: &[Concept], shares: &[f64], evidence: &[ConceptEvidence], options: &Options) -> Option<Candidate> {
-    let members = |family: &str| -> Vec<&ConceptEvidence> {
+fn family(bank: &[Concept], shares: &[f64], evidence: &[Measured], options: &Options) -> Option<Candidate> {
+    let members = |family: &str| -> Vec<&Measured> {
         bank.iter().zip(evidence).filter(|(c, _)| c.family() == family).map(|(_, e)| e).collect()
     };
     let share = |family: &str| members(family).iter().map(|e| e.share).sum::<f64>();
@@ -104,7 +109,7 @@ fn best<T>(items: impl Iterator<Item = T>, value: impl Fn(&T) -> f64) -> Option<
         .map(|(_, item)| item)
 }
 
-fn excites(e: &ConceptEvidence, options: &Options) -> bool {
+fn excites(e: &Measured, options: &Options) -> bool {
     e.auc_low >= options.thresholds.auc_low && e.effect >= options.thresholds.effect
 }
 

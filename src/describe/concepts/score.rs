@@ -18,13 +18,36 @@ pub(super) fn set_shares(response: &Response, options: &Options) -> Vec<f64> {
     shares(&sets, response.clean.len(), options.thresholds.pseudo_count)
 }
 
+/// What painting a concept did to a unit; the fields are those of [`ConceptEvidence`].
+#[derive(Debug)]
+pub(super) struct Measured {
+    concept: String,
+    iou: f64,
+    pub effect: f64,
+    auc: f64,
+    pub auc_low: f64,
+    auc_high: f64,
+    pub share: f64,
+}
+
+impl Measured {
+    pub fn into_evidence(self) -> ConceptEvidence {
+        ConceptEvidence {
+            concept: self.concept,
+            source: ConceptEvidence::PAINTED.to_string(),
+            iou: Some(self.iou),
+            effect: Some(self.effect),
+            auc: Some(self.auc),
+            auc_low: Some(self.auc_low),
+            auc_high: Some(self.auc_high),
+            share: Some(self.share),
+            r: None,
+        }
+    }
+}
+
 /// The evidence for every concept of the bank, in its order; `shares` begins with theirs.
-pub(super) fn evidence(
-    bank: &[Concept],
-    response: &Response,
-    shares: &[f64],
-    options: &Options,
-) -> Vec<ConceptEvidence> {
+pub(super) fn evidence(bank: &[Concept], response: &Response, shares: &[f64], options: &Options) -> Vec<Measured> {
     bank.iter()
         .zip(&response.painted)
         .zip(shares)
@@ -33,7 +56,7 @@ pub(super) fn evidence(
             // The same resamples for every unit, so that a description does not depend on which units share its call.
             let seed = options.seed.wrapping_add(i as u64);
             let (auc_low, auc_high) = stats::auc_interval(maxima, &response.clean, options.bootstrap, seed);
-            ConceptEvidence {
+            Measured {
                 concept: concept.name().to_string(),
                 iou: overlap.iou(),
                 effect: stats::standardised_difference(maxima, &response.clean),

@@ -1,0 +1,47 @@
+//! What was measured about units and concepts, whoever measured it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What one source measured about one unit and one concept; what it did not measure is `None`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ConceptEvidence {
+    /// The concept's name, for example `text`.
+    pub concept: String,
+    /// Who measured it: [`PAINTED`](Self::PAINTED), or another source's name. Empty in reports of earlier versions, which
+    /// knew painting only.
+    #[serde(default)]
+    pub source: String,
+    /// Intersection over union of the unit's regions and the concept's regions, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iou: Option<f64>,
+    /// Causal effect: mean over images of (activation with the concept - without it), divided by the standard
+    /// deviation of these differences' baseline (the activations without it). Standard deviations; may be negative.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<f64>,
+    /// Probability that a random image with the concept activates the unit more than one without, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc: Option<f64>,
+    /// Lower end of the bootstrap 95 % interval of [`auc`](Self::auc).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc_low: Option<f64>,
+    /// Upper end of the bootstrap 95 % interval of [`auc`](Self::auc).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auc_high: Option<f64>,
+    /// Share of the concept among the images that activate the unit most, 0 to 1 (the describer's `p(d|E)`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Pearson's correlation, over images, of the unit's activation and the concept, -1 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r: Option<f64>,
+}
+
+impl ConceptEvidence {
+    /// The source of evidence that comes from painting concepts onto images.
+    pub const PAINTED: &str = "painted";
+
+    /// Whether it comes from painting the concept onto images, and so is causal.
+    pub fn is_painted(&self) -> bool {
+        self.source == Self::PAINTED || self.source.is_empty()
+    }
+}

@@ -147,14 +147,7 @@ impl Description {
     pub fn words(text: impl Into<String>) -> Self {
         let text = text.into();
         let status = if text.trim().is_empty() { Status::Abstained } else { Status::Described };
-        Self {
-            text,
-            status,
-            score: 0.0,
-            log_likelihood: 0.0,
-            log_prior: 0.0,
-            alternatives: Vec::new(),
-        }
+        Self { text, status, score: 0.0, log_likelihood: 0.0, log_prior: 0.0, alternatives: Vec::new() }
     }
 }
 

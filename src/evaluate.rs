@@ -7,7 +7,7 @@ pub mod robustness;
 
 use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
 use crate::graph::Mask;
-use crate::probe::Probe;
+use crate::probe::{Images, Probe, Want};
 use crate::stats::Accuracy;
 use crate::{Error, Result, Traced};
 pub use methods::Methods;
@@ -47,15 +47,19 @@ impl Evaluation {
 ///
 /// # Errors
 /// [`Error::Invalid`] for a probe set without labels; [`Error::Shape`] when the output is not `[N, classes]`.
-pub fn correct(traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<Vec<bool>> {
-    let labels = labels(probe)?;
-    let mut right = Vec::with_capacity(probe.len());
-    for start in (0..probe.len()).step_by(BATCH) {
-        let end = (start + BATCH).min(probe.len());
-        let input = probe.tensor(start..end)?;
-        let output = traced.read_masked(&[], masks, &input, |_, _| Ok(()))?;
-        right.extend(agree(&output, &labels.narrow(0, start as i64, (end - start) as i64), probe.classes().len())?);
-    }
+pub fn correct(traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Vec<bool>> {
+    let numbers: Vec<usize> = (0..images.len()).collect();
+    let mut right = Vec::with_capacity(numbers.len());
+    images.read(&numbers, BATCH, Want::Inputs, &mut |batch| {
+        if batch.numbers.is_empty() {
+            return Ok(());
+        }
+        let labels: Option<Vec<i64>> = batch.numbers.iter().map(|i| images.label(*i).map(|l| l as i64)).collect();
+        let labels = labels.ok_or_else(|| Error::invalid("evaluation", "images without labels", "labelled images"))?;
+        let output = traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()))?;
+        right.extend(agree(&output, &Tensor::from_slice(&labels), images.classes().len())?);
+        Ok(())
+    })?;
     Ok(right)
 }
 

@@ -51,6 +51,15 @@ pub struct ConceptEvidence {
 }
 
 impl ConceptEvidence {
+    /// The source of evidence that comes from painting concepts onto images.
+    pub const PAINTED: &str = "painted";
+
+    /// Whether it comes from painting the concept onto images, and so is causal. So is what reports of earlier versions
+    /// hold, which name no source.
+    pub fn is_painted(&self) -> bool {
+        self.source == Self::PAINTED || self.source.is_empty()
+    }
+
     /// Nothing measured yet.
     pub fn new(source: impl Into<String>, concept: impl Into<String>) -> Self {
         Self { source: source.into(), concept: concept.into(), ..Self::default() }

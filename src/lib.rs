@@ -37,8 +37,9 @@
 //! | [`hook`] | every operator of a forward pass, as it ends: [`hook::observe`] |
 //! | [`graph`] | one traced pass, and the sites in it: [`graph::Graph`], [`graph::Site`] |
 //! | [`probe`] | images to show: [`probe::Probe`], [`probe::ImageFolder`], [`probe::drawn`], [`probe::paint`] |
+//! | [`evidence`] | what was measured about units and concepts: [`evidence::ConceptEvidence`] |
 //! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`], [`exemplars::Run`] |
-//! | [`describe`] | words and evidence: [`describe::Describer`], [`describe::Description`], [`describe::concepts`], [`describe::milan`], [`describe::command`] |
+//! | [`describe`] | words: [`describe::Describer`], [`describe::Description`], [`describe::concepts`], [`describe::milan`], [`describe::command`] |
 //! | [`policy`] | what must not be learned: [`policy::Policies`], [`policy::check`], [`policy::Baseline`] |
 //! | [`edit`] | mask and zero, exactly or not at all: [`edit::ZeroPlan`] |
 //! | [`evaluate`] | accuracy before and after: [`evaluate::Evaluation`], [`stats`] |
@@ -50,7 +51,7 @@
 //! mean) and [`progress`].
 //!
 //! [`Model`] is a forward pass with named tensors (a tch network with its `VarStore`, or TorchScript), [`UnitId`] a
-//! neuron's name, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
+//! neuron's name, [`ConceptName`] what a concept is called, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
 //!
 //! # Features
 //!
@@ -63,11 +64,13 @@
 mod arrays;
 pub mod audit;
 pub mod auditor;
+mod concept;
 pub mod describe;
 pub mod diagnostic;
 pub mod edit;
 mod error;
 pub mod evaluate;
+pub mod evidence;
 pub mod exemplars;
 pub mod exit;
 mod files;
@@ -84,6 +87,7 @@ pub mod stats;
 mod table;
 mod unit;
 
+pub use concept::ConceptName;
 pub use error::{Error, Result};
 pub use graph::Traced;
 pub use model::Model;

@@ -58,9 +58,9 @@
 //! not match and `a clock face and the face of a man` does.
 //!
 //! **Concepts** match in two ways. Either the unit is described and its description names the concept or one of its
-//! synonyms ([`Vocabulary`]). Or one of `min-effect`, `min-auc` and `min-share` is set and the unit's evidence for the
-//! concept reaches all that are set, whatever the description says: this is how units that the describer abstained on can
-//! match. Without any minimum, evidence alone never matches. `min-score` is about descriptions and does not touch the
+//! synonyms ([`Vocabulary`]). Or one of `min-effect`, `min-auc` and `min-share` is set and a piece of the unit's evidence for
+//! the concept measures one at least of those that are set, and reaches all that it measures, whatever the description
+//! says: this is how units that the describer abstained on can match. Without any minimum, evidence alone never matches. `min-score` is about descriptions and does not touch the
 //! second way. The name of a family (`color`, `stripes`) stands for all its concepts.
 //!
 //! **Waivers** excuse findings: they are listed, with the reason, and count for nothing. One that has expired excuses
@@ -219,6 +219,11 @@ impl Policy {
     /// The names of the concepts it lists, as written.
     pub fn concepts(&self) -> impl Iterator<Item = &str> {
         self.matching.concepts.iter().map(|c| c.name.as_str())
+    }
+
+    /// Whether it asks for this concept, by name or by its family.
+    pub fn asks_for(&self, concept: &str) -> bool {
+        self.matching.concepts.iter().any(|c| c.members.iter().any(|member| member == concept))
     }
 
     /// Whether it judges the units of this site.

@@ -31,7 +31,7 @@ mod stream;
 pub use drawn::drawn;
 pub use folder::{Corrupt, ImageFolder};
 use generated::Shown;
-pub use images::{Batch, Digest, Images, Want};
+pub use images::{Batch, Digest, Images, Want, example};
 pub use memory::Labels;
 pub use preprocess::{Preprocess, image_tensor};
 pub use resize::{Fit, resize};

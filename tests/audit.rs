@@ -36,7 +36,11 @@ impl Describer for Nearest {
     fn describe(&self, study: &Study<'_>, units: &[usize], say: &mut Say<'_>) -> Result<()> {
         for (i, &place) in units.iter().enumerate() {
             if self.fails_after == Some(i) {
-                return Err(Error::Io { action: "ask", path: "nobody".into(), source: std::io::ErrorKind::Other.into() });
+                return Err(Error::Io {
+                    action: "ask",
+                    path: "nobody".into(),
+                    source: std::io::ErrorKind::Other.into(),
+                });
             }
             self.asked.fetch_add(1, Ordering::SeqCst);
             let best = study.unit(place).and_then(|unit| unit.top.first());
@@ -125,7 +129,8 @@ fn a_describer_and_a_source_of_ones_own_reach_policies_and_report() {
     let (net, _) = network(&vs);
     let (nearest, stars) = (Arc::new(Nearest::default()), Arc::new(Stars::new()));
     let settings = settings(nearest.clone(), vec![stars.clone()]);
-    let judged = policies("any = ['like a {figure}']\nconcepts = ['star']\nmin-share = 0.25\n[groups]\nfigure = ['moon']");
+    let judged =
+        policies("any = ['like a {figure}']\nconcepts = ['star']\nmin-share = 0.25\n[groups]\nfigure = ['moon']");
     let audit = Audit::run(&Model::new(&vs, &net), &images(), &settings, &judged).unwrap();
     assert_eq!(audit.units.len(), 11);
     let live = audit.units.iter().filter(|u| u.description.status == Status::Described);
@@ -160,7 +165,11 @@ fn only_what_somebody_asks_for_is_run() {
     let least = count("any = ['moon']", Vec::new());
     // One image to trace with, each for its exemplars, each for the accuracy.
     assert_eq!(least, 1 + 30 + 30);
-    assert_eq!(count("any = ['moon']", painting.clone()), least, "words from elsewhere, and no policy asks for a paint");
+    assert_eq!(
+        count("any = ['moon']", painting.clone()),
+        least,
+        "words from elsewhere, and no policy asks for a paint"
+    );
     assert!(count("any = ['moon']\nconcepts = ['text']", painting) > 20 * least, "a policy asks for text");
     let stars = Arc::new(Stars::new());
     count("any = ['moon']", vec![stars.clone()]);

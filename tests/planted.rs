@@ -6,7 +6,8 @@ use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use tch_audit::Traced;
 use tch_audit::describe::concepts::{Concepts, Options, Overlap};
-use tch_audit::describe::{Describer, Description, Status};
+use tch_audit::describe::{Description, Status};
+use tch_audit::evidence::ConceptEvidence;
 use tch_audit::exemplars::{self, Exemplars};
 use tch_audit::probe::paint::{self, Concept, Painted};
 use tch_audit::probe::{Preprocess, Probe, drawn, image_tensor};
@@ -55,6 +56,21 @@ fn conv(p: &nn::Path<'_>, name: &str, (from, to): (i64, i64), kernel: i64, strid
     nn::conv2d(p / name, from, to, kernel, config)
 }
 
+/// What was said of a unit, and what was measured.
+#[derive(Debug, PartialEq)]
+struct Said {
+    description: Description,
+    evidence: Vec<ConceptEvidence>,
+}
+
+impl std::ops::Deref for Said {
+    type Target = Description;
+
+    fn deref(&self) -> &Description {
+        &self.description
+    }
+}
+
 /// Units, with their description, of the sites that `patterns` name.
 fn audit(
     vs: &nn::VarStore,
@@ -62,7 +78,7 @@ fn audit(
     patterns: &[&str],
     probe: &Probe,
     options: Options,
-) -> tch_audit::Result<Vec<(String, Description)>> {
+) -> tch_audit::Result<Vec<(String, Said)>> {
     audit_with(vs, net, patterns, probe, paint::bank(), options)
 }
 
@@ -73,15 +89,16 @@ fn audit_with(
     probe: &Probe,
     bank: Vec<Concept>,
     options: Options,
-) -> tch_audit::Result<Vec<(String, Description)>> {
+) -> tch_audit::Result<Vec<(String, Said)>> {
     let model = Model::new(vs, net);
     let graph = Traced::new(&model, &probe.tensor(0..1)?)?;
     let sites = graph.select(patterns)?;
     let found = Exemplars::compute(&graph, &sites, probe, &exemplars::Options::default())?;
     let concepts = Concepts::new(&graph, &sites, probe, bank, options)?;
-    let described = concepts.describe(&found.units)?;
+    let described = concepts.described(&found.units)?;
     assert_eq!(described.len(), found.units.len());
-    Ok(found.units.iter().map(|u| u.id.to_string()).zip(described).collect())
+    let said = described.into_iter().map(|(description, evidence)| Said { description, evidence });
+    Ok(found.units.iter().map(|u| u.id.to_string()).zip(said).collect())
 }
 
 /// The concept that a description names: the one whose name stands in the text.
@@ -98,7 +115,7 @@ fn named(description: &Description) -> Option<String> {
 }
 
 /// Prints what was said of each planted unit; precision and recall must be 0.95 each.
-fn judge(what: &str, planted: &[String], said: &[(String, Description)]) {
+fn judge(what: &str, planted: &[String], said: &[(String, Said)]) {
     assert_eq!(planted.len(), said.len());
     let (mut right, mut spoken) = (0, 0);
     for (truth, (_, description)) in planted.iter().zip(said) {
@@ -112,7 +129,12 @@ fn judge(what: &str, planted: &[String], said: &[(String, Description)]) {
             description.score,
             own.map_or_else(String::new, |e| format!(
                 ", share {:.2}, AUC {:.3} [{:.2}, {:.2}], effect {:.1}, IoU {:.2}",
-                e.share, e.auc, e.auc_low, e.auc_high, e.effect, e.iou
+                e.share.unwrap(),
+                e.auc.unwrap(),
+                e.auc_low.unwrap(),
+                e.auc_high.unwrap(),
+                e.effect.unwrap(),
+                e.iou.unwrap()
             )),
             if name.as_ref() == Some(truth) { "" } else { "<-- wrong" },
         );
@@ -337,7 +359,7 @@ fn units_set_by_hand_are_named() {
 }
 
 /// Says how many of the live units of a random network were abstained on; it must be most of them.
-fn mostly_abstains(what: &str, said: &[(String, Description)]) {
+fn mostly_abstains(what: &str, said: &[(String, Said)]) {
     let count = |status: Status| said.iter().filter(|(_, d)| d.status == status).count();
     let (described, abstained) = (count(Status::Described), count(Status::Abstained));
     let share = abstained as f64 / (described + abstained).max(1) as f64;
@@ -440,7 +462,7 @@ fn iou_equals_brute_force_over_all_pixels() {
     let images: Vec<image::RgbImage> = painted.iter().map(|p| p.image.clone()).collect();
     let maps = tch::no_grad(|| net.forward_t(&image_tensor(&images, probe.preprocess()).unwrap(), false));
     let maps = maps.upsample_bilinear2d([24, 24], false, None, None);
-    for (unit, description) in found.units.iter().zip(concepts.describe(&found.units).unwrap()) {
+    for (unit, (_, evidence)) in found.units.iter().zip(concepts.described(&found.units).unwrap()) {
         let (mut both, mut either) = (0u32, 0u32);
         for (i, p) in painted.iter().enumerate() {
             let map = maps.get(i as i64).get(unit.id.unit as i64);
@@ -451,7 +473,7 @@ fn iou_equals_brute_force_over_all_pixels() {
                 either += u32::from(active || inside);
             }
         }
-        assert_eq!(description.evidence[0].iou, f64::from(both) / f64::from(either), "{}", unit.id);
+        assert_eq!(evidence[0].iou, Some(f64::from(both) / f64::from(either)), "{}", unit.id);
     }
 }
 

@@ -1,13 +1,13 @@
 //! Policies: what loads, what is refused and how, and what is found.
 
 use std::fs;
-use tch_audit::describe::{ConceptEvidence, DescribedUnit, Description, Status};
+use tch_audit::describe::{DescribedUnit, Description, Status};
 use tch_audit::diagnostic::Source;
+use tch_audit::evidence::ConceptEvidence;
 use tch_audit::policy::{
     self, Action, Baseline, Because, Code, Date, Level, Loader, Outcome, Policies, Standing, TEMPLATE, Verdict,
 };
-use tch_audit::probe::paint;
-use tch_audit::{Error, UnitId};
+use tch_audit::{ConceptName, Error, UnitId};
 
 /// A day on which the waivers of these tests hold.
 fn today() -> Date {
@@ -26,15 +26,22 @@ fn unit(site: &str, unit: usize, text: &str) -> DescribedUnit {
         log_likelihood: -1.0,
         log_prior: -3.0,
         alternatives: Vec::new(),
-        evidence: Vec::new(),
     };
-    DescribedUnit { id: UnitId::new(site, unit), description }
+    DescribedUnit::new(UnitId::new(site, unit), description)
 }
 
 fn with_evidence(mut unit: DescribedUnit, concept: &str, effect: f64, auc: f64) -> DescribedUnit {
-    let (auc_low, auc_high) = (auc - 0.05, auc + 0.05);
-    let evidence = ConceptEvidence { concept: concept.into(), iou: 0.1, effect, auc, auc_low, auc_high, share: 0.5 };
-    unit.description.evidence.push(evidence);
+    unit.evidence.push(ConceptEvidence {
+        concept: concept.into(),
+        source: "painted".into(),
+        iou: Some(0.1),
+        effect: Some(effect),
+        auc: Some(auc),
+        auc_low: Some(auc - 0.05),
+        auc_high: Some(auc + 0.05),
+        share: Some(0.5),
+        r: None,
+    });
     unit
 }
 
@@ -121,7 +128,7 @@ sites = ["layer[3"]
 max-units = -1
 max-share = 2
 "#;
-    let Err(Error::Faults { rendered }) = Loader::new().bank(&paint::bank()).parse("text", text) else {
+    let Err(Error::Faults { rendered }) = Loader::new().concepts(&ConceptName::built_in()).parse("text", text) else {
         panic!("refused")
     };
     for part in [
@@ -233,6 +240,36 @@ fn abstained_and_dead_units_match_by_evidence_only() {
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/1"]);
     assert!(matches!(outcome.findings[0].because.as_slice(), [Because::Evidence { min_auc: Some(0.8), .. }]));
+}
+
+#[test]
+fn evidence_is_held_to_what_it_measures_and_to_one_minimum_at_least() {
+    let policies = policy("[match]\nconcepts = ['text']\nmin-effect = 1.0\nmin-auc = 0.8\n");
+    let imported = |number: usize, auc: Option<f64>, iou: Option<f64>| {
+        let mut unit = with_status(unit("s", number, "-"), Status::Abstained);
+        let (concept, source) = ("text".to_string(), "labels".to_string());
+        unit.evidence.push(ConceptEvidence { concept, source, auc, iou, ..ConceptEvidence::default() });
+        unit
+    };
+    let units = [
+        imported(0, Some(0.9), None),
+        imported(1, Some(0.7), None),
+        imported(2, Some(f64::NAN), None),
+        // It measures nothing that is asked for.
+        imported(3, None, Some(1.0)),
+    ];
+    let outcome = check(&policies, &units);
+    assert_eq!(units_found(&outcome), ["s/0"]);
+    assert_eq!(
+        outcome.findings[0].because[0].to_string(),
+        "labels: `text` goes with what excites it (AUC 0.90; AUC of at least 0.8 asked)"
+    );
+    let painted = check(&policies, &[with_evidence(unit("s", 0, "grass"), "text", 2.0, 0.9)]);
+    assert_eq!(
+        painted.findings[0].because[0].to_string(),
+        "painting `text` excites it like little else (share 0.50, effect +2.00 sd, AUC 0.90 [0.85, 0.95], IoU 0.100; \
+         effect of at least 1 asked; AUC of at least 0.8 asked)"
+    );
 }
 
 #[test]
@@ -584,7 +621,7 @@ fn fingerprints_are_those_of_the_first_release() {
 // ---- what is shipped ----
 
 fn shipped() -> Policies {
-    Loader::new().bank(&paint::bank()).shipped().unwrap_or_else(|e| panic!("{e}"))
+    Loader::new().concepts(&ConceptName::built_in()).shipped().unwrap_or_else(|e| panic!("{e}"))
 }
 
 #[test]
@@ -603,7 +640,7 @@ fn shipped_policies_load_and_know_only_concepts_of_the_bank() {
     assert_eq!(names, expected);
     // The folder has these and the template.
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/policies");
-    let all = Loader::new().bank(&paint::bank()).load_dir(folder).unwrap_or_else(|e| panic!("{e}"));
+    let all = Loader::new().concepts(&ConceptName::built_in()).load_dir(folder).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(all.len(), expected.len() + 1);
     assert_eq!(all.get("template").map(|p| p.level()), Some(Level::Allow));
 }

@@ -4,8 +4,9 @@ use image::{Rgb, RgbImage};
 use std::error::Error as _;
 use std::fs;
 use std::io::Write;
-use tch_audit::describe::{ConceptEvidence, Description, Status};
+use tch_audit::describe::{Description, Status};
 use tch_audit::diagnostic::Source;
+use tch_audit::evidence::ConceptEvidence;
 use tch_audit::exemplars::{Exemplar, Sketch, UnitExemplars};
 use tch_audit::policy::{Action, Because, Code, Level, Location, Notice, Standing, Verdict};
 use tch_audit::report::*;
@@ -591,12 +592,14 @@ fn unit(site: &str, unit: usize, text: &str, status: Status, effect: f64) -> Uni
     let score = if status == Status::Described { 1.75 } else { 0.0 };
     let evidence = ConceptEvidence {
         concept: if text.contains("text") { "text" } else { "stripes" }.into(),
-        iou: 0.213,
-        effect,
-        auc: 0.97,
-        auc_low: 0.94,
-        auc_high: 0.99,
-        share: 0.8,
+        source: "painted".into(),
+        iou: Some(0.213),
+        effect: Some(effect),
+        auc: Some(0.97),
+        auc_low: Some(0.94),
+        auc_high: Some(0.99),
+        share: Some(0.8),
+        r: None,
     };
     let dead = status == Status::Dead;
     let name = |i: usize| format!("test/cat/{i:04}.jpg");
@@ -610,8 +613,8 @@ fn unit(site: &str, unit: usize, text: &str, status: Status, effect: f64) -> Uni
             log_likelihood: -0.1,
             log_prior: -1.85,
             alternatives: Vec::new(),
-            evidence: if dead { Vec::new() } else { vec![evidence] },
         },
+        evidence: if dead { Vec::new() } else { vec![evidence] },
         level: Some(0.1),
         minimum: Some(0.0),
         maximum: Some(if dead { 0.0 } else { 3.3 }),

@@ -6,7 +6,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
 use tch_audit::UnitId;
-use tch_audit::describe::{ConceptEvidence, DescribedUnit, Description, Status};
+use tch_audit::describe::{DescribedUnit, Description, Status};
+use tch_audit::evidence::ConceptEvidence;
 use tch_audit::stats::Accuracy;
 use tch_audit::policy::{self, Baseline, Code, Level, Location, Notice, Policies};
 use tch_audit::report::*;
@@ -38,6 +39,7 @@ struct Unit {
     words: String,
     dead: bool,
     concept: Option<String>,
+    source: String,
 }
 
 /// Text as a string of TOML.
@@ -64,15 +66,17 @@ fn report(input: &Input) -> Option<Report> {
         }
         let evidence = |concept: &String| ConceptEvidence {
             concept: concept.clone(),
-            iou: 0.5,
-            effect: -1.0,
-            auc: 0.5,
-            auc_low: 0.0,
-            auc_high: 1.0,
-            share: 0.25,
+            source: u.source.clone(),
+            iou: Some(0.5),
+            effect: Some(-1.0),
+            auc: Some(0.5),
+            auc_low: Some(0.0),
+            auc_high: Some(1.0),
+            share: Some(0.25),
+            r: None,
         };
-        description.evidence = u.concept.iter().map(evidence).collect();
-        DescribedUnit { id: UnitId::new(&u.site, usize::from(u.number % 4)), description }
+        let evidence = u.concept.iter().map(evidence).collect();
+        DescribedUnit { id: UnitId::new(&u.site, usize::from(u.number % 4)), description, evidence }
     };
     let mut units: Vec<DescribedUnit> = input.units.iter().take(30).map(unit).collect();
     units.sort_by(|a, b| a.id.cmp(&b.id));

@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
         .split(['"', '\n', '\''])
         .take(40)
         .enumerate()
-        .map(|(i, words)| DescribedUnit { id: UnitId::new(words, i % 7), description: Description::words(words) })
+        .map(|(i, words)| DescribedUnit::new(UnitId::new(words, i % 7), Description::words(words)))
         .collect();
     units.sort_by(|a, b| a.id.cmp(&b.id));
     units.dedup_by(|a, b| a.id == b.id);

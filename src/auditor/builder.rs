@@ -2,12 +2,14 @@
 
 use super::{Auditor, missing};
 use crate::audit::Settings;
-use crate::describe::Words;
+use crate::describe::Describer;
 use crate::evaluate::{self, Evaluation};
+use crate::evidence::EvidenceSource;
 use crate::policy::Policies;
 use crate::probe::Probe;
 use crate::{Error, Result};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tch::nn::VarStore;
 
 /// When to audit during training. [`Auditor::finish`] always audits.
@@ -95,9 +97,15 @@ impl<'v> AuditorBuilder<'v> {
         self
     }
 
-    /// Whose words describe the units; those of the painted concepts unless said otherwise.
-    pub fn describe(mut self, words: Words) -> Self {
-        self.settings.words = words;
+    /// Who puts units into words; the painted concepts unless said otherwise.
+    pub fn describer(mut self, describer: impl Describer + 'static) -> Self {
+        self.settings.describer = Arc::new(describer);
+        self
+    }
+
+    /// Who measures evidence; painted concepts unless said otherwise.
+    pub fn sources(mut self, sources: impl IntoIterator<Item = Arc<dyn EvidenceSource>>) -> Self {
+        self.settings.sources = sources.into_iter().collect();
         self
     }
 

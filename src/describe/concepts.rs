@@ -52,7 +52,8 @@ impl Default for Thresholds {
 
 impl Thresholds {
     fn validate(&self) -> Result<()> {
-        let shares = [("share", self.share), ("family share", self.family_share), ("lower end of the AUC", self.auc_low)];
+        let shares =
+            [("share", self.share), ("family share", self.family_share), ("lower end of the AUC", self.auc_low)];
         if let Some((what, value)) = shares.into_iter().find(|(_, v)| !(0.0..=1.0).contains(v)) {
             return Err(Error::invalid(format!("threshold of the {what}"), value, "0 to 1"));
         }

@@ -239,7 +239,9 @@ impl Describer for Milan {
             let blind = unit.top.iter().all(|e| e.region.area() == 0);
             match () {
                 () if unit.top.is_empty() => say(place, Description::dead())?,
-                () if self.options.compat == Compat::Official => groups.entry(unit.top.len()).or_default().push((place, unit)),
+                () if self.options.compat == Compat::Official => {
+                    groups.entry(unit.top.len()).or_default().push((place, unit))
+                }
                 () if unit.dead => say(place, Description::dead())?,
                 () if blind => say(place, blind_one())?,
                 () => groups.entry(unit.top.len()).or_default().push((place, unit)),

@@ -38,7 +38,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The name of this source.
-pub const NAME: &str = "painted";
+pub const NAME: &str = ConceptEvidence::PAINTED;
 /// Under this name the share of the plain images is given.
 pub(crate) const PLAIN: &str = "plain";
 /// How many concepts are listed whether or not there is evidence for them.
@@ -204,8 +204,7 @@ impl EvidenceSource for Painted {
         let wanted: Vec<&UnitExemplars> = units.iter().filter_map(|place| study.unit(*place)).collect();
         let images = self.sample(study.images)?;
         let paints: Vec<&Concept> = self.bank.iter().chain(&self.controls).collect();
-        let passes =
-            Passes { traced, images: &images, batch_size: self.options.batch_size, seed: self.options.seed };
+        let passes = Passes { traced, images: &images, batch_size: self.options.batch_size, seed: self.options.seed };
         let responses = passes.run(&wanted, &paints)?;
         let evidence = |response: &Option<measure::Response>| match response {
             Some(response) => score::evidence(&self.bank, &self.controls, response, &self.options),

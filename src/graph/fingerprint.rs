@@ -55,7 +55,9 @@ impl Traced<'_> {
                 parameter(&mut own, name, &self.tensor(self.model(), name)?)?;
                 known.insert(p, own.finalize());
             }
-            known.get(&p).iter().for_each(|own| drop(hash.update(own.as_bytes())));
+            if let Some(own) = known.get(&p) {
+                hash.update(own.as_bytes());
+            }
         }
         Ok(hash.finalize().to_hex().to_string())
     }

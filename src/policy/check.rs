@@ -6,7 +6,8 @@ use super::finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount
 use super::search::{Cover, Hits, Numbers, Search};
 use super::testing::words_only;
 use super::{Code, Concept, Date, Level, Location, Policies, Policy, Rule};
-use crate::describe::{ConceptEvidence, DescribedUnit, Status};
+use crate::describe::{DescribedUnit, Status};
+use crate::evidence::ConceptEvidence;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -110,7 +111,7 @@ fn check_one(
 /// Whether there is a unit that could match: one with a description or, where evidence counts, with evidence.
 fn judgeable(policy: &Policy, subjects: &[&Subject<'_>]) -> bool {
     let by_evidence = policy.matching.by_evidence();
-    subjects.iter().any(|s| s.hits.is_some() || (by_evidence && !s.unit.description.evidence.is_empty()))
+    subjects.iter().any(|s| s.hits.is_some() || (by_evidence && !s.unit.evidence.is_empty()))
 }
 
 impl Outcome {
@@ -284,13 +285,14 @@ fn judge<'p>(
     Some((because, location?))
 }
 
-/// The evidence that reaches every minimum of the policy.
+/// The evidence that measures one of the policy's minima, and reaches all that it measures.
 fn strong_evidence(policy: &Policy, concept: &Concept, subject: &Subject<'_>) -> Vec<Because> {
     let m = &policy.matching;
     let strong = |e: &&ConceptEvidence| {
-        m.min_effect.is_none_or(|min| e.effect >= min)
-            && m.min_auc.is_none_or(|min| e.auc >= min)
-            && m.min_share.is_none_or(|min| e.share >= min)
+        let asked = [(m.min_effect, e.effect), (m.min_auc, e.auc), (m.min_share, e.share)];
+        let mut held = asked.into_iter().filter_map(|(min, measured)| min.zip(measured)).peekable();
+        // NaN reaches no minimum.
+        held.peek().is_some() && held.all(|(min, measured)| measured >= min)
     };
     let because = |evidence: &ConceptEvidence| Because::Evidence {
         evidence: evidence.clone(),
@@ -303,7 +305,7 @@ fn strong_evidence(policy: &Policy, concept: &Concept, subject: &Subject<'_>) ->
 
 /// What was measured about the concept, or the concepts of the family, strongest first.
 fn evidence_for<'a>(concept: &'a Concept, subject: &Subject<'a>) -> impl Iterator<Item = &'a ConceptEvidence> {
-    subject.unit.description.evidence.iter().filter(|e| concept.members.contains(&e.concept))
+    subject.unit.evidence.iter().filter(|e| concept.members.contains(&e.concept))
 }
 
 /// Whether a waiver excuses the finding.

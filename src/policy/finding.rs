@@ -2,7 +2,8 @@
 
 use super::{Action, Code, Date, Level, Location};
 use crate::UnitId;
-use crate::describe::{ConceptEvidence, Description};
+use crate::describe::Description;
+use crate::evidence::ConceptEvidence;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -37,7 +38,8 @@ pub enum Because {
         /// What was measured about it, where the describer measures.
         evidence: Option<ConceptEvidence>,
     },
-    /// The evidence for the concept reaches every minimum that the policy sets, whatever the description says.
+    /// The evidence for the concept reaches every minimum of the policy that it measures, and measures one at least,
+    /// whatever the description says.
     Evidence {
         /// What was measured.
         evidence: ConceptEvidence,
@@ -63,18 +65,24 @@ impl fmt::Display for Because {
                 } else {
                     write!(f, "it is described as `{matched}`, which names the concept `{concept}`")?;
                 }
-                evidence.as_ref().map_or(Ok(()), |e| write!(f, " ({})", Numbers(e)))
+                match evidence {
+                    Some(e) if e.is_painted() => write!(f, " ({})", Numbers(e)),
+                    Some(e) => write!(f, " ({}: {})", e.source, Numbers(e)),
+                    None => Ok(()),
+                }
             }
             Because::Evidence { evidence, min_effect, min_auc, min_share } => {
-                write!(f, "painting `{}` excites it like little else ({}", evidence.concept, Numbers(evidence))?;
-                if let Some(min) = min_effect {
-                    write!(f, "; effect of at least {min} asked")?;
+                let e = evidence;
+                if e.is_painted() {
+                    write!(f, "painting `{}` excites it like little else ({}", e.concept, Numbers(e))?;
+                } else {
+                    write!(f, "{}: `{}` goes with what excites it ({}", e.source, e.concept, Numbers(e))?;
                 }
-                if let Some(min) = min_auc {
-                    write!(f, "; AUC of at least {min} asked")?;
-                }
-                if let Some(min) = min_share {
-                    write!(f, "; share of at least {min} asked")?;
+                let minima = [("effect", min_effect, e.effect), ("AUC", min_auc, e.auc), ("share", min_share, e.share)];
+                for (name, min, _) in minima.into_iter().filter(|(.., measured)| measured.is_some()) {
+                    if let Some(min) = min {
+                        write!(f, "; {name} of at least {min} asked")?;
+                    }
                 }
                 f.write_str(")")
             }
@@ -82,17 +90,24 @@ impl fmt::Display for Because {
     }
 }
 
-/// The numbers of some evidence; the share is that among the images that excite the unit most.
+/// The numbers that were measured; the share is that among the images that excite the unit most.
 struct Numbers<'a>(&'a ConceptEvidence);
 
 impl fmt::Display for Numbers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let e = self.0;
-        write!(
-            f,
-            "share {:.2}, effect {:+.2} sd, AUC {:.2} [{:.2}, {:.2}], IoU {:.3}",
-            e.share, e.effect, e.auc, e.auc_low, e.auc_high, e.iou
-        )
+        let auc = e.auc.map(|auc| match e.auc_low.zip(e.auc_high) {
+            Some((low, high)) => format!("AUC {auc:.2} [{low:.2}, {high:.2}]"),
+            None => format!("AUC {auc:.2}"),
+        });
+        let measured = [
+            e.share.map(|share| format!("share {share:.2}")),
+            e.effect.map(|effect| format!("effect {effect:+.2} sd")),
+            auc,
+            e.iou.map(|iou| format!("IoU {iou:.3}")),
+            e.r.map(|r| format!("r {r:+.2}")),
+        ];
+        f.write_str(&measured.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::{Policies, Policy, Vocabulary, shape, validate};
 use crate::diagnostic::Source;
-use crate::probe::paint::Concept;
-use crate::{Error, Result};
+use crate::{ConceptName, Error, Result};
 use std::path::{Path, PathBuf};
 
 /// How large a policy file may be, in bytes.
@@ -28,11 +27,11 @@ pub fn shipped_files() -> impl Iterator<Item = (&'static str, &'static str)> + C
     SHIPPED.into_iter()
 }
 
-/// Loads policies, with the concepts that the describer can measure if they are known.
+/// Loads policies, with the concepts that can be measured if they are known.
 ///
 /// ```
 /// # fn main() -> tch_audit::Result<()> {
-/// let loader = tch_audit::policy::Loader::new().bank(&tch_audit::probe::paint::bank());
+/// let loader = tch_audit::policy::Loader::new().concepts(&tch_audit::ConceptName::built_in());
 /// let policies = loader.parse("text", "level = 'deny'\nreason = 'shortcut'\nmatch.concepts = ['text']")?;
 /// assert_eq!(policies.len(), 1);
 /// # Ok(())
@@ -56,9 +55,9 @@ impl Loader {
         Self::default()
     }
 
-    /// From here on, a concept by another name than those of `bank` and their families is a fault.
-    pub fn bank(mut self, bank: &[Concept]) -> Self {
-        self.vocabulary = Vocabulary::of(bank);
+    /// From here on, a concept by another name than those of `concepts` and their families is a fault.
+    pub fn concepts<'a>(mut self, concepts: impl IntoIterator<Item = &'a ConceptName>) -> Self {
+        self.vocabulary = Vocabulary::of(concepts);
         self
     }
 

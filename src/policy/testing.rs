@@ -61,8 +61,7 @@ pub(super) fn words_only(policies: &Policies, name: &str, texts: &[&str]) -> Vec
     let mut policy = policy.clone();
     policy.scope = super::rules::Scope { sites: Vec::new(), exclude: Vec::new() };
     policy.matching.min_score = None;
-    let unit =
-        |(i, text): (usize, &&str)| DescribedUnit { id: UnitId::new("", i), description: Description::words(*text) };
+    let unit = |(i, text): (usize, &&str)| DescribedUnit::new(UnitId::new("", i), Description::words(*text));
     let units: Vec<DescribedUnit> = texts.iter().enumerate().map(unit).collect();
     for finding in check(&Policies(vec![policy]), &units, Date::today()).findings {
         if let Some(place) = because.get_mut(finding.unit.unit) {

@@ -1,7 +1,7 @@
 //! What the concepts of a policy are called: names, synonyms, families.
 
 use super::words::{Groups, Phrase};
-use crate::probe::paint::{self, Concept};
+use crate::ConceptName;
 use std::collections::BTreeMap;
 
 /// The names by which a policy may mean concepts.
@@ -10,16 +10,9 @@ use std::collections::BTreeMap;
 /// that several concepts share (`stripes`) names none of them, only their family.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
-    terms: Vec<Term>,
+    concepts: Vec<ConceptName>,
     /// Whether other names are faults.
     closed: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Term {
-    name: String,
-    family: String,
-    words: Vec<String>,
 }
 
 /// A name of `concepts`, resolved.
@@ -32,24 +25,19 @@ pub(super) struct Resolved {
 }
 
 impl Vocabulary {
-    /// The concepts that a describer measures; no others are allowed.
-    pub fn of(bank: &[Concept]) -> Self {
-        let term = |c: &Concept| Term {
-            name: c.name().to_string(),
-            family: c.family().to_string(),
-            words: c.words().to_vec(),
-        };
-        Self { terms: bank.iter().map(term).collect(), closed: true }
+    /// The concepts that are measured; no others are allowed.
+    pub fn of<'a>(concepts: impl IntoIterator<Item = &'a ConceptName>) -> Self {
+        Self { concepts: concepts.into_iter().cloned().collect(), closed: true }
     }
 
-    /// The concepts of the built-in bank with their synonyms; any other name is allowed and means itself.
+    /// The built-in concepts with their synonyms; any other name is allowed and means itself.
     pub fn open() -> Self {
-        Self { closed: false, ..Self::of(&paint::bank()) }
+        Self { concepts: ConceptName::built_in(), closed: false }
     }
 
     /// Every name and family, sorted.
     pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.terms.iter().flat_map(|t| [t.name.as_str(), &t.family]).collect();
+        let mut names: Vec<&str> = self.concepts.iter().flat_map(|c| [c.name.as_str(), &c.family]).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -58,19 +46,21 @@ impl Vocabulary {
     /// What a name means; `None` if it is not known.
     pub(super) fn resolve(&self, name: &str) -> Option<Resolved> {
         let mut uses = BTreeMap::<&str, usize>::new();
-        for word in self.terms.iter().flat_map(|t| &t.words) {
+        for word in self.concepts.iter().flat_map(|c| &c.synonyms) {
             *uses.entry(word).or_default() += 1;
         }
-        let own = |t: &Term| t.words.iter().filter(|w| uses.get(w.as_str()) == Some(&1)).cloned().collect::<Vec<_>>();
-        let (members, words): (Vec<String>, Vec<String>) = match self.terms.iter().find(|t| t.name == name) {
-            Some(term) => (vec![name.to_string()], own(term)),
+        let own = |c: &ConceptName| -> Vec<String> {
+            c.synonyms.iter().filter(|w| uses.get(w.as_str()) == Some(&1)).cloned().collect()
+        };
+        let (members, words): (Vec<String>, Vec<String>) = match self.concepts.iter().find(|c| c.name == name) {
+            Some(concept) => (vec![name.to_string()], own(concept)),
             None => {
-                let family: Vec<&Term> = self.terms.iter().filter(|t| t.family == name).collect();
+                let family: Vec<&ConceptName> = self.concepts.iter().filter(|c| c.family == name).collect();
                 if family.is_empty() && self.closed {
                     return None;
                 }
-                let members: Vec<String> = family.iter().map(|t| t.name.clone()).collect();
-                let words = family.iter().flat_map(|t| t.words.iter().chain([&t.name])).cloned().collect();
+                let members: Vec<String> = family.iter().map(|c| c.name.clone()).collect();
+                let words = family.iter().flat_map(|c| c.synonyms.iter().chain([&c.name])).cloned().collect();
                 (if members.is_empty() { vec![name.to_string()] } else { members }, words)
             }
         };
@@ -93,7 +83,7 @@ mod tests {
 
     #[test]
     fn shared_synonyms_name_the_family_only() {
-        let bank = Vocabulary::of(&paint::bank());
+        let bank = Vocabulary::of(&ConceptName::built_in());
         let stripes = Phrase::new("stripes", &Groups::default()).ok();
         let has =
             |name: &str| bank.resolve(name).is_some_and(|r| r.phrases.iter().any(|p| Some(p) == stripes.as_ref()));

@@ -159,6 +159,25 @@ impl fmt::Display for Digest {
     }
 }
 
+/// The first `n` readable images, or as many as there are, as inputs of a model: to trace or to verify with.
+///
+/// # Errors
+/// [`Error::Invalid`] when none can be read; what reading them returns.
+pub fn example(images: &dyn Images, n: usize) -> Result<Tensor> {
+    let all: Vec<usize> = (0..images.len()).collect();
+    for numbers in all.chunks(n.max(1)) {
+        let mut input = None;
+        images.read(numbers, numbers.len(), Want::Inputs, &mut |batch| {
+            input = (!batch.numbers.is_empty()).then_some(batch.input);
+            Ok(())
+        })?;
+        if let Some(input) = input {
+            return Ok(input);
+        }
+    }
+    Err(Error::invalid("probe set", "no readable image", "at least one"))
+}
+
 /// An [`Error::Invalid`] unless every number is below `len`.
 pub(super) fn in_range(numbers: &[usize], len: usize) -> Result<()> {
     match numbers.iter().find(|i| **i >= len) {

@@ -7,7 +7,7 @@
 //! painted onto the user's own images instead of being labelled in a data set.
 
 use super::seed;
-use crate::Region;
+use crate::{ConceptName, Region};
 use image::RgbImage;
 use std::{fmt, sync::Arc};
 
@@ -38,10 +38,7 @@ type PaintFn = dyn Fn(&RgbImage, &mut fastrand::Rng) -> Painted + Send + Sync;
 /// Something a unit may respond to, and how to paint it onto an image.
 #[derive(Clone)]
 pub struct Concept {
-    name: String,
-    family: String,
-    description: String,
-    words: Vec<String>,
+    named: ConceptName,
     paint: Arc<PaintFn>,
 }
 
@@ -71,35 +68,45 @@ impl Concept {
         description: impl Into<String>,
         paint: impl Fn(&RgbImage, &mut fastrand::Rng) -> Painted + Send + Sync + 'static,
     ) -> Self {
-        let (name, family, description) = (name.into(), family.into(), description.into());
-        Self { name, family, description, words: Vec::new(), paint: Arc::new(paint) }
+        Self { named: ConceptName::new(name, family, description), paint: Arc::new(paint) }
+    }
+
+    /// A painter of the concept of this name of [`ConceptName::built_in`].
+    fn built_in(name: &str, paint: impl Fn(&RgbImage, &mut fastrand::Rng) -> Painted + Send + Sync + 'static) -> Self {
+        let known = ConceptName::built_in().into_iter().find(|c| c.name == name);
+        Self { named: known.unwrap_or_else(|| ConceptName::new(name, "", "")), paint: Arc::new(paint) }
     }
 
     /// Adds synonyms, words by which a policy may mean this concept.
     pub fn with_words(mut self, words: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.words.extend(words.into_iter().map(Into::into));
+        self.named = self.named.with_synonyms(words);
         self
+    }
+
+    /// What it is called.
+    pub fn named(&self) -> &ConceptName {
+        &self.named
     }
 
     /// The unique name, for example `horizontal-stripes`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.named.name
     }
 
     /// The group of related concepts: `text`, `color`, `stripes`, `texture`, `edge`, `border`, `shape`, `quality`, or
     /// `control`.
     pub fn family(&self) -> &str {
-        &self.family
+        &self.named.family
     }
 
     /// What a unit responds to that responds to this concept, for example `rendered text`.
     pub fn description(&self) -> &str {
-        &self.description
+        &self.named.description
     }
 
     /// Synonyms, by which a policy may mean this concept.
     pub fn words(&self) -> &[String] {
-        &self.words
+        &self.named.synonyms
     }
 
     /// Paints the concept onto a copy of the image; same image and seed, same result.
@@ -110,12 +117,12 @@ impl Concept {
     /// # Panics
     /// If the concept is one of your own and returns an image or a region of another size.
     pub fn paint(&self, image: &RgbImage, seed: u64) -> Painted {
-        let mut rng = fastrand::Rng::with_seed(seed::mix(seed, seed::salt(&self.name)));
+        let mut rng = fastrand::Rng::with_seed(seed::mix(seed, seed::salt(self.name())));
         let painted = (self.paint)(image, &mut rng);
         let (size, region) = (painted.image.dimensions(), &painted.region);
-        assert_eq!(size, image.dimensions(), "concept {} changed the size of the image", self.name);
+        assert_eq!(size, image.dimensions(), "concept {} changed the size of the image", self.name());
         let covers = (region.width(), region.height()) == (size.0 as usize, size.1 as usize);
-        assert!(covers, "concept {} returned a region of another size than the image", self.name);
+        assert!(covers, "concept {} returned a region of another size than the image", self.name());
         painted
     }
 }
@@ -123,8 +130,8 @@ impl Concept {
 impl fmt::Debug for Concept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut s = f.debug_struct("Concept");
-        s.field("name", &self.name).field("family", &self.family).field("description", &self.description);
-        s.field("words", &self.words).finish_non_exhaustive()
+        s.field("name", &self.name()).field("family", &self.family()).field("description", &self.description());
+        s.field("words", &self.words()).finish_non_exhaustive()
     }
 }
 
@@ -139,4 +146,15 @@ pub fn bank() -> Vec<Concept> {
     all.extend(figure::shapes());
     all.extend(quality::qualities());
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_painter_for_every_built_in_concept() {
+        let painted: Vec<ConceptName> = bank().iter().map(|c| c.named().clone()).collect();
+        assert_eq!(painted, ConceptName::built_in());
+    }
 }

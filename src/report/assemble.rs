@@ -17,6 +17,7 @@ impl Report {
     pub fn of(audit: &Audit, name: &str, model: &Model<'_>, probe: &Probe, settings: &audit::Settings) -> Self {
         let units = audit.exemplars.units.iter().zip(&audit.units).map(|(exemplars, described)| {
             let entry = UnitEntry::new(exemplars, described.description.clone(), |i| probe.name(i).to_string());
+            let entry = UnitEntry { evidence: described.evidence.clone(), ..entry };
             if exemplars.top.is_empty() { entry } else { entry.with_picture() }
         });
         let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
@@ -30,7 +31,7 @@ impl Report {
             settings: Settings {
                 k: settings.exemplars.k,
                 quantile: settings.exemplars.quantile,
-                seed: settings.concepts.seed,
+                seed: settings.exemplars.seed,
                 sites: settings.sites.clone(),
                 describer: audit.describer.clone(),
                 sayings: audit.sayings.clone(),
@@ -61,9 +62,13 @@ impl Report {
         }
     }
 
-    /// What policies judge: every unit with its description.
+    /// What policies judge: every unit with its description and evidence.
     pub fn described_units(&self) -> Vec<DescribedUnit> {
-        let unit = |u: &UnitEntry| DescribedUnit { id: u.id.clone(), description: u.description.clone() };
+        let unit = |u: &UnitEntry| DescribedUnit {
+            id: u.id.clone(),
+            description: u.description.clone(),
+            evidence: u.evidence.clone(),
+        };
         self.units.iter().map(unit).collect()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::UnitId;
 use crate::describe::{DescribedUnit, Description, Status};
+use crate::evidence::ConceptEvidence;
 use crate::exemplars::UnitExemplars;
 use crate::graph::Site;
 use crate::probe::{Preprocess, Probe};
@@ -203,6 +204,9 @@ pub struct UnitEntry {
     pub id: UnitId,
     /// Its description.
     pub description: Description,
+    /// What was measured about it and concepts, strongest first.
+    #[serde(default)]
+    pub evidence: Vec<ConceptEvidence>,
     /// The activation above which a position counts as a response; none where the unit was not observed.
     pub level: Option<f32>,
     /// The smallest activation.
@@ -229,7 +233,7 @@ pub struct ExemplarEntry {
 }
 
 impl UnitEntry {
-    /// An entry without a picture; `name` gives the names of probe images.
+    /// An entry without evidence and picture; `name` gives the names of probe images.
     pub fn new(unit: &UnitExemplars, description: Description, name: impl Fn(usize) -> String) -> Self {
         let exemplar = |e: &crate::exemplars::Exemplar| ExemplarEntry {
             image: e.image,
@@ -239,6 +243,7 @@ impl UnitEntry {
         Self {
             id: unit.id.clone(),
             description,
+            evidence: Vec::new(),
             level: Some(unit.level),
             minimum: Some(unit.minimum),
             maximum: Some(unit.maximum),
@@ -248,11 +253,12 @@ impl UnitEntry {
         }
     }
 
-    /// An entry of a unit of which only the description is known.
+    /// An entry of a unit of which only description and evidence are known.
     pub fn described(unit: &DescribedUnit) -> Self {
         Self {
             id: unit.id.clone(),
             description: unit.description.clone(),
+            evidence: unit.evidence.clone(),
             level: None,
             minimum: None,
             maximum: None,

@@ -3,9 +3,10 @@
 use super::Report;
 use super::escape::cell;
 use crate::describe::Status;
+use crate::evidence::ConceptEvidence;
 use std::io::{self, Write};
 
-/// The columns. `concept` to `auc_high` are the strongest evidence, empty without any; `flagged_by` lists policies of
+/// The columns. `concept` to `auc_high` are the strongest evidence, empty where it was not measured; `flagged_by` lists policies of
 /// level `warn` and `deny`, joined by `;`, waived findings left out; `level` is the activation that counts as a response.
 pub const COLUMNS: [&str; 16] = [
     "site",
@@ -39,8 +40,8 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     csv.write_record(COLUMNS).map_err(io_error)?;
     for unit in &report.units {
         let d = &unit.description;
-        let best = d.evidence.first();
-        let number = |f: fn(&crate::describe::ConceptEvidence) -> f64| best.map_or(String::new(), |e| f(e).to_string());
+        let best = unit.evidence.first();
+        let number = |f: fn(&ConceptEvidence) -> Option<f64>| best.and_then(f).map_or(String::new(), |x| x.to_string());
         csv.write_record([
             cell(&unit.id.site),
             unit.id.unit.to_string(),

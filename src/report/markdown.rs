@@ -8,6 +8,7 @@ use super::{
     EditReport, Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, capitalised, picture, plural, thousands,
 };
 use crate::describe::Status;
+use crate::evidence::ConceptEvidence;
 use crate::policy::{Level, Standing, Verdict};
 use std::io::{self, Write};
 
@@ -255,13 +256,18 @@ fn other_units(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "| unit | description | score | effect | AUC | |\n|---|---|--:|--:|--:|---|")?;
     for unit in rest {
         let d = &unit.description;
-        let evidence = d.evidence.first().map_or("| ".to_string(), |e| {
-            format!("{:+.2} | {:.2} [{:.2}, {:.2}]", e.effect, e.auc, e.auc_low, e.auc_high)
-        });
+        let evidence = unit.evidence.first().map_or("| ".to_string(), measures);
         let link = unit.picture.as_ref().map_or(String::new(), |_| format!("[exemplars]({})", picture::path(&unit.id)));
         writeln!(out, "| {} | {} | {:.2} | {evidence} | {link} |", code(&unit.id.to_string()), words(unit), d.score)?;
     }
     writeln!(out)
+}
+
+/// Effect and AUC, as two cells.
+fn measures(e: &ConceptEvidence) -> String {
+    let effect = e.effect.map_or(String::new(), |effect| format!("{effect:+.2}"));
+    let interval = e.auc_low.zip(e.auc_high).map_or(String::new(), |(low, high)| format!(" [{low:.2}, {high:.2}]"));
+    format!("{effect} | {}", e.auc.map_or(String::new(), |auc| format!("{auc:.2}{interval}")))
 }
 
 fn made_with(report: &Report, out: &mut dyn Write) -> io::Result<()> {

@@ -14,6 +14,7 @@ use subject::{Judged, Subject};
 use tch_audit::audit::Settings;
 use tch_audit::exit;
 use tch_audit::policy::{Baseline, Code, Date, Level, Loader, Policies};
+use tch_audit::probe::paint::Concept;
 use tch_audit::report;
 
 /// Where the reports of a model go unless --out says otherwise.
@@ -229,7 +230,7 @@ impl Arguments {
     }
 
     fn policies(&self, settings: &Settings) -> anyhow::Result<Policies> {
-        let loader = Loader::new().bank(&settings.bank);
+        let loader = Loader::new().concepts(settings.bank.iter().map(Concept::named));
         let mut policies =
             if self.policies.is_empty() { loader.shipped()? } else { loader.load_all(&self.policies)? };
         let mut levels = BTreeMap::new();

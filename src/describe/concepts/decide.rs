@@ -86,9 +86,8 @@ fn named(known: &Known<'_>) -> Option<Candidate> {
 
 /// The family with the largest share of its concepts together, if it passes and at least two of them excite the unit.
 fn family(known: &Known<'_>) -> Option<Candidate> {
-    let members = |family: &str| -> Vec<usize> {
-        (0..known.bank.len()).filter(|i| known.bank[*i].family == family).collect()
-    };
+    let members =
+        |family: &str| -> Vec<usize> { (0..known.bank.len()).filter(|i| known.bank[*i].family == family).collect() };
     let share = |family: &str| members(family).into_iter().map(|i| known.share(i)).sum::<f64>();
     let family = best(known.bank.iter().map(|c| c.family.as_str()), |f| share(f))?;
     let (members, share) = (members(family), share(family));

@@ -75,7 +75,7 @@ pub(super) fn notices(
         }
     }
     // A table of descriptions has no evidence at all, and nobody expects any.
-    let measures = subjects.iter().any(|s| !s.unit.description.evidence.is_empty());
+    let measures = subjects.iter().any(|s| !s.unit.evidence.is_empty());
     if measures && m.by_evidence() {
         for concept in &m.concepts {
             if !subjects.iter().any(|s| evidence_for(concept, s).next().is_some()) {

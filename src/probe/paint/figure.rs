@@ -15,15 +15,15 @@ use std::f32::consts::PI;
 /// Disc, square, triangle, cross. The region is the whole figure, its inside included even when only outlined.
 pub(super) fn shapes() -> Vec<Concept> {
     vec![
-        figure("disc", "a disc", Shape::Disc).with_words(["disc", "circle", "circular"]),
-        figure("square", "a square", Shape::Square).with_words(["square", "rectangle", "rectangular"]),
-        figure("triangle", "a triangle", Shape::Triangle).with_words(["triangle", "triangular"]),
-        figure("cross", "a cross", Shape::Cross).with_words(["cross", "plus sign"]),
+        figure("disc", Shape::Disc),
+        figure("square", Shape::Square),
+        figure("triangle", Shape::Triangle),
+        figure("cross", Shape::Cross),
     ]
 }
 
-fn figure(name: &'static str, description: &'static str, shape: Shape) -> Concept {
-    Concept::new(name, "shape", description, move |image, rng| {
+fn figure(name: &str, shape: Shape) -> Concept {
+    Concept::built_in(name, move |image, rng| {
         let (w, h) = (image.width() as f32, image.height() as f32);
         let radius = (side(image) * uniform(rng, 0.16, 0.36)).max(1.5);
         let place = |length: f32, rng: &mut fastrand::Rng| {

@@ -9,14 +9,14 @@ use image::{RgbImage, imageops};
 
 /// Blur, noise, bright and dark: over the whole image or a large patch (60-100 % of the side).
 pub(super) fn qualities() -> Vec<Concept> {
-    let blur = Concept::new("blur", "quality", "blur", |image, rng| {
+    let blur = Concept::built_in("blur", |image, rng| {
         if image.is_empty() {
             return Canvas::new(image).finish();
         }
         let blurred = imageops::blur(image, unit(image) * uniform(rng, 1.2, 2.4));
         over(image, rng, |x, y, _| blurred.get_pixel(x, y).0.map(f32::from))
     });
-    let noise = Concept::new("noise", "quality", "noise", |image, rng| {
+    let noise = Concept::built_in("noise", |image, rng| {
         let sigma = uniform(rng, 25.0, 60.0);
         let grey = rng.bool();
         over(image, rng, |x, y, rng| {
@@ -24,20 +24,15 @@ pub(super) fn qualities() -> Vec<Concept> {
             image.get_pixel(x, y).0.map(|v| f32::from(v) + sigma * if grey { shared } else { normal(rng) })
         })
     });
-    let bright = Concept::new("bright", "quality", "brightness", |image, rng| {
+    let bright = Concept::built_in("bright", |image, rng| {
         let keep = uniform(rng, 0.25, 0.5);
         over(image, rng, |x, y, _| image.get_pixel(x, y).0.map(|v| 255.0 - (255.0 - f32::from(v)) * keep))
     });
-    let dark = Concept::new("dark", "quality", "darkness", |image, rng| {
+    let dark = Concept::built_in("dark", |image, rng| {
         let keep = uniform(rng, 0.25, 0.5);
         over(image, rng, |x, y, _| image.get_pixel(x, y).0.map(|v| f32::from(v) * keep))
     });
-    vec![
-        blur.with_words(["blur", "blurry", "blurred", "out of focus"]),
-        noise.with_words(["noise", "noisy", "grainy"]),
-        bright.with_words(["bright", "brightness", "overexposed"]),
-        dark.with_words(["dark", "darkness", "underexposed"]),
-    ]
+    vec![blur, noise, bright, dark]
 }
 
 /// Replaces the pixels of the whole image or of a large patch.

@@ -18,19 +18,7 @@ const WORDS: [&str; 64] = [
 ];
 
 pub(super) fn concept() -> Concept {
-    Concept::new("text", "text", "rendered text", paint).with_words([
-        "text",
-        "word",
-        "words",
-        "letter",
-        "letters",
-        "writing",
-        "caption",
-        "lettering",
-        "digits",
-        "label",
-        "watermark",
-    ])
+    Concept::built_in("text", paint)
 }
 
 /// One to three lines; the region is the box around each line, or the plate when there is one.

@@ -13,30 +13,26 @@ type Pattern = Box<dyn Fn(i32, i32) -> bool>;
 
 /// Stripes named after the way they run; periods of 2-8 pixels (diagonal ones 4-8) per 32 pixels of the image's side.
 pub(super) fn stripes() -> Vec<Concept> {
-    let horizontal = textured("horizontal-stripes", "stripes", "horizontal stripes", |image, rng| {
+    let horizontal = textured("horizontal-stripes", |image, rng| {
         let (half, phase) = half_period(1, image, rng);
         Box::new(move |_, y| (y + phase).div_euclid(half) % 2 == 0)
     });
-    let vertical = textured("vertical-stripes", "stripes", "vertical stripes", |image, rng| {
+    let vertical = textured("vertical-stripes", |image, rng| {
         let (half, phase) = half_period(1, image, rng);
         Box::new(move |x, _| (x + phase).div_euclid(half) % 2 == 0)
     });
-    let diagonal = textured("diagonal-stripes", "stripes", "diagonal stripes", |image, rng| {
+    let diagonal = textured("diagonal-stripes", |image, rng| {
         // Diagonals of one pixel would be checks.
         let (half, phase) = half_period(2, image, rng);
         let way = if rng.bool() { 1 } else { -1 };
         Box::new(move |x, y| (x + way * y + phase).div_euclid(half) % 2 == 0)
     });
-    vec![
-        horizontal.with_words(["stripes", "striped", "horizontal stripes", "bars", "lines"]),
-        vertical.with_words(["stripes", "striped", "vertical stripes", "bars", "lines"]),
-        diagonal.with_words(["stripes", "striped", "diagonal stripes", "diagonal", "lines"]),
-    ]
+    vec![horizontal, vertical, diagonal]
 }
 
 /// Dots on a grid, straight or staggered, and checkerboards.
 pub(super) fn textures() -> Vec<Concept> {
-    let dots = textured("dots", "texture", "dots", |image, rng| {
+    let dots = textured("dots", |image, rng| {
         // Whole pixels, or no two dots would look the same and neighbours would run together.
         let period = (unit(image) * uniform(rng, 4.0, 8.0)).round();
         let radius = period * uniform(rng, 0.26, 0.36);
@@ -49,22 +45,19 @@ pub(super) fn textures() -> Vec<Concept> {
             from(x + shift).hypot(from(y)) <= radius
         })
     });
-    let checks = textured("checks", "texture", "checks", |image, rng| {
+    let checks = textured("checks", |image, rng| {
         let (half, px) = half_period(2, image, rng);
         let py = rng.i32(0..half * 2);
         Box::new(move |x, y| ((x + px).div_euclid(half) + (y + py).div_euclid(half)) % 2 == 0)
     });
-    vec![
-        dots.with_words(["dots", "dotted", "spots", "polka dots"]),
-        checks.with_words(["checks", "checkered", "checkerboard", "grid"]),
-    ]
+    vec![dots, checks]
 }
 
 /// One straight step between two colours of different brightness, fading into the image at the patch's rim so that
 /// the step is the only edge. The region is the patch.
 pub(super) fn edges() -> Vec<Concept> {
-    let make = |name: &'static str, description: &'static str, across: bool| {
-        Concept::new(name, "edge", description, move |image, rng| {
+    let make = |name: &str, across: bool| {
+        Concept::built_in(name, move |image, rng| {
             let (first, second) = color::contrasting(rng, 90.0);
             let (long, short) = ((0.5, 0.9), (0.25, 0.45));
             let (wide, high) = if across { (long, short) } else { (short, long) };
@@ -81,10 +74,7 @@ pub(super) fn edges() -> Vec<Concept> {
             canvas.finish()
         })
     };
-    vec![
-        make("horizontal-edge", "a horizontal edge", true).with_words(["edge", "horizontal edge", "horizon"]),
-        make("vertical-edge", "a vertical edge", false).with_words(["edge", "vertical edge"]),
-    ]
+    vec![make("horizontal-edge", true), make("vertical-edge", false)]
 }
 
 /// Half a period in pixels, `least` to 4 per 32 pixels of side, and a phase.
@@ -94,13 +84,8 @@ fn half_period(least: i32, image: &RgbImage, rng: &mut fastrand::Rng) -> (i32, i
 }
 
 /// A patch, 35-75 % of the side wide and high, of a pattern in two random colours.
-fn textured(
-    name: &'static str,
-    family: &'static str,
-    description: &'static str,
-    pattern: impl Fn(&RgbImage, &mut fastrand::Rng) -> Pattern + Send + Sync + 'static,
-) -> Concept {
-    Concept::new(name, family, description, move |image, rng| {
+fn textured(name: &str, pattern: impl Fn(&RgbImage, &mut fastrand::Rng) -> Pattern + Send + Sync + 'static) -> Concept {
+    Concept::built_in(name, move |image, rng| {
         let (first, second) = color::contrasting(rng, 80.0);
         let pattern = pattern(image, rng);
         let mut canvas = Canvas::new(image);

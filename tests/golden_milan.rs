@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use tch_audit::describe::milan::{
-    Captions, Checkpoint, Decoder, Encoder, Flags, Indexer, LanguageModel, Milan, Options, Search, Speaker, Strategy,
-    pool, sentence,
+    Captions, Checkpoint, Decoder, Encoder, Flags, Indexer, LanguageModel, Milan, Options, Search, SearchOptions,
+    Speaker, Strategy, pool, sentence,
 };
 use tch_audit::describe::{Describer, Status};
 use tch_audit::exemplars::{Compat, Exemplar, Sketch, UnitExemplars};
@@ -470,6 +470,8 @@ impl Tiny {
     }
 
     fn milan(&self, search: Option<Search>, compat: Compat) -> Milan<'_> {
+        assert!(search.as_ref().is_none_or(|s| s.compat == compat));
+        let search = search.map(SearchOptions::from).unwrap_or_default();
         Milan::new(&self.checkpoint, &self.probe, Options { search, compat, ..Options::default() }).unwrap()
     }
 }

@@ -39,7 +39,7 @@ pub use encoder::Encoder;
 pub use indexer::{Flags, Indexer, sentence};
 pub use lm::LanguageModel;
 pub use pool::pool;
-pub use search::{Caption, Captions, Forced, Search, Speaker, Strategy};
+pub use search::{Caption, Captions, Forced, Search, SearchOptions, Speaker, Strategy};
 
 use super::{Alternative, Describer, Description, Status};
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
@@ -53,9 +53,9 @@ use tch::{Kind, Tensor};
 /// How units are described.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// How captions are searched for; the checkpoint's own settings if not given.
-    pub search: Option<Search>,
-    /// Whose behaviour to follow where the official code has defects, in pooling and, unless a search is given, there.
+    /// How captions are searched for; what is not given is as the checkpoint has it.
+    pub search: SearchOptions,
+    /// Whose behaviour to follow where the official code has defects, in pooling and in the search.
     pub compat: Compat,
     /// Images per pass of the encoder.
     pub batch_size: usize,
@@ -66,7 +66,7 @@ pub struct Options {
 impl Default for Options {
     /// The checkpoint's search, 16 images at once, 4 alternatives.
     fn default() -> Self {
-        Self { search: None, compat: Compat::Fixed, batch_size: 16, alternatives: 4 }
+        Self { search: SearchOptions::default(), compat: Compat::Fixed, batch_size: 16, alternatives: 4 }
     }
 }
 
@@ -118,7 +118,8 @@ impl<'a> Milan<'a> {
         }
         let (decoder, lm) = checkpoint.speaking_to(&encoder)?;
         let indexer = checkpoint.indexer.clone();
-        let search = options.search.clone().unwrap_or_else(|| checkpoint.search(options.compat));
+        let search = options.search.or(checkpoint.search(options.compat));
+        search.validate(&Speaker { decoder: &decoder, lm: lm.as_ref(), indexer: &indexer })?;
         let fingerprint = format!("milan {} {search:?} {:?}", checkpoint.fingerprint()?, options.compat);
         Ok(Self { encoder, decoder, lm, indexer, source, search, options, fingerprint })
     }

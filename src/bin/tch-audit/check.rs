@@ -1,5 +1,6 @@
 //! `tch-audit check`: judge a model, descriptions of one, or a finished report.
 
+mod reproduce;
 mod subject;
 
 use crate::Common;
@@ -8,6 +9,7 @@ use crate::input::{Input, positive};
 use crate::output::{self, Target};
 use anyhow::{bail, ensure};
 use clap::{Args, ValueHint};
+pub use reproduce::Reproduce;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use subject::{Judged, Subject};
@@ -126,10 +128,7 @@ struct AuditArguments {
     limit_per_class: Option<usize>,
 }
 
-pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
-    if common.quiet {
-        tch_audit::progress::hide();
-    }
+pub fn run(arguments: &Arguments, reproduce: &Reproduce, common: &Common) -> anyhow::Result<u8> {
     let subject = Subject::of(arguments)?;
     // What is cheap to get wrong comes first.
     let settings = arguments.settings()?;
@@ -151,7 +150,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         Some(file) => Some(read_baseline(file)?),
         None => None,
     };
-    let Judged { mut report, mut outcome, shown, command } = subject.judge(arguments, &settings, &policies, out)?;
+    let Judged { mut report, mut outcome, shown } = subject.judge(arguments, &settings, &policies, out)?;
 
     let stale = policies.lint_level(Code::StaleBaseline)?;
     let mut failed = Vec::new();
@@ -165,7 +164,8 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     if let Some(baseline) = fresh.as_ref().map(|(_, b)| b).or(known.as_ref()) {
         baseline.apply(&mut outcome, stale);
     }
-    report.judge(&outcome, |unit| Some(command.of(unit)));
+    let is_model = matches!(subject, Subject::Model(_));
+    report.judge(&outcome, |unit| Some(reproduce.of(unit, is_model)));
     let report = report.finish();
 
     if let Some((file, baseline)) = &fresh {

@@ -47,9 +47,6 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
-    if common.quiet {
-        tch_audit::progress::hide();
-    }
     let words = arguments.describing.words()?;
     ensure!(
         words.name() != "concepts",

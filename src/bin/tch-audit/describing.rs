@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use std::time::Duration;
-use tch_audit::describe::milan::{self, Checkpoint, Search, Strategy};
+use tch_audit::describe::milan::{self, SearchOptions, Strategy};
 use tch_audit::describe::{Words, command};
 use tch_audit::exemplars::Compat;
 
@@ -17,9 +17,9 @@ pub struct Describing {
     /// MILAN's weights: an official milan-*.pth, or what `tch-audit milan convert` made of it.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub checkpoint: Option<PathBuf>,
-    /// How MILAN searches for a caption.
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategies::Rerank)]
-    pub strategy: Strategies,
+    /// How MILAN searches for a caption [default: rerank, or beam where the checkpoint has no language model].
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub strategy: Option<Strategies>,
     /// Captions that MILAN follows at once [default: the checkpoint's, usually 50].
     #[arg(long, value_name = "N")]
     pub beam: Option<usize>,
@@ -73,7 +73,7 @@ impl Describing {
             Name::Milan => {
                 let missing =
                     "--describer milan: give MILAN's weights with --checkpoint FILE; docs/milan.md says where they are";
-                Words::Milan { checkpoint: self.checkpoint.clone().context(missing)?, options: self.milan()? }
+                Words::Milan { checkpoint: self.checkpoint.clone().context(missing)?, options: self.milan() }
             }
             Name::Command => {
                 let command = self.command.clone().context("--describer command: give the program with --command")?;
@@ -84,58 +84,22 @@ impl Describing {
         })
     }
 
-    fn milan(&self) -> anyhow::Result<milan::Options> {
-        let compat = if self.official { Compat::Official } else { Compat::Fixed };
-        let options = milan::Options { compat, ..milan::Options::default() };
-        let own = self.strategy == Strategies::Rerank
-            && self.beam.is_none()
-            && self.length.is_none()
-            && self.lambda.is_none();
-        if own {
-            return Ok(options);
-        }
-        // What is not said is the checkpoint's.
-        let checkpoint = Checkpoint::load(self.checkpoint.as_deref().context("no --checkpoint")?)?;
-        let given = checkpoint.search(compat);
-        let (strategy, mutual_information) = match self.strategy {
+    fn milan(&self) -> milan::Options {
+        let strategy = self.strategy.map(|name| match name {
             Strategies::Greedy => (Strategy::Greedy, false),
             Strategies::MiGreedy => (Strategy::Greedy, true),
             Strategies::Beam => (Strategy::Beam, false),
             Strategies::MiBeam => (Strategy::Beam, true),
             Strategies::Rerank => (Strategy::Rerank, false),
+        });
+        let search = SearchOptions {
+            strategy: strategy.map(|(strategy, _)| strategy),
+            mutual_information: strategy.map(|(_, mutual)| mutual),
+            beam: self.beam,
+            length: self.length,
+            temperature: self.lambda,
         };
-        let search = Search {
-            strategy,
-            mutual_information,
-            beam: self.beam.unwrap_or(given.beam),
-            length: self.length.unwrap_or(given.length),
-            temperature: self.lambda.unwrap_or(given.temperature),
-            compat,
-        };
-        Ok(milan::Options { search: Some(search), ..options })
-    }
-
-    /// What differs from the defaults, as a command line has it.
-    pub fn flags(&self, quoted: impl Fn(&str) -> String) -> Vec<String> {
-        let mut words = Vec::new();
-        if let Some(checkpoint) = &self.checkpoint {
-            words.extend(["--checkpoint".to_string(), quoted(&checkpoint.to_string_lossy())]);
-        }
-        if let Some(command) = &self.command {
-            words.extend(["--command".to_string(), quoted(command)]);
-        }
-        if self.strategy != Strategies::Rerank {
-            let name = self.strategy.to_possible_value().map_or_else(String::new, |v| v.get_name().to_string());
-            words.extend(["--strategy".to_string(), name]);
-        }
-        for (flag, value) in [
-            ("--beam", self.beam.map(|n| n.to_string())),
-            ("--length", self.length.map(|n| n.to_string())),
-            ("--lambda", self.lambda.map(|x| x.to_string())),
-        ] {
-            words.extend(value.into_iter().flat_map(|v| [flag.to_string(), v]));
-        }
-        words.extend(self.official.then(|| "--official".to_string()));
-        words
+        let compat = if self.official { Compat::Official } else { Compat::Fixed };
+        milan::Options { search, compat, ..milan::Options::default() }
     }
 }

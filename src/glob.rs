@@ -1,4 +1,4 @@
-//! Names of sites with wildcards.
+//! Names of sites, with or without wildcards.
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -7,12 +7,26 @@ const LONGEST: usize = 1_000;
 /// How deeply its braces may nest.
 const DEEPEST: usize = 10;
 
-/// Compiles a glob: `*` stands for any characters, `?` for one, `[abc]` for one of several, `{a,b}` for one of several
+/// The name of a site, or a glob over names.
+#[derive(Debug, Clone)]
+pub(crate) struct Matcher {
+    text: String,
+    glob: GlobMatcher,
+}
+
+impl Matcher {
+    /// Whether it means the site called `name`. A name means itself, whatever is in it: `classifier[4]`.
+    pub fn is_match(&self, name: &str) -> bool {
+        self.text == name || self.glob.is_match(name)
+    }
+}
+
+/// Compiles a name or glob: `*` stands for any characters, `?` for one, `[abc]` for one of several, `{a,b}` for one of several
 /// texts, and a backslash takes the meaning from the character after it.
 ///
 /// # Errors
 /// Why it is none, in a few words.
-pub(crate) fn compile(text: &str) -> Result<GlobMatcher, String> {
+pub(crate) fn compile(text: &str) -> Result<Matcher, String> {
     // globset panics on what its regular expressions cannot hold.
     if text.len() > LONGEST {
         return Err(format!("it is longer than {LONGEST} bytes"));
@@ -29,12 +43,20 @@ pub(crate) fn compile(text: &str) -> Result<GlobMatcher, String> {
         }
     }
     let glob = GlobBuilder::new(text).backslash_escape(true).build().map_err(|e| e.kind().to_string())?;
-    Ok(glob.compile_matcher())
+    Ok(Matcher { text: text.to_string(), glob: glob.compile_matcher() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::compile;
+
+    #[test]
+    fn a_name_means_itself_first() {
+        for name in ["classifier[4]", "a{b,c}", "what?", "star*", "back\\slash", "[!x]"] {
+            assert!(compile(name).is_ok_and(|g| g.is_match(name)), "{name}");
+        }
+        assert!(compile("classifier[4]").is_ok_and(|g| g.is_match("classifier4") && !g.is_match("classifier[5]")));
+    }
 
     #[test]
     fn what_cannot_be_compiled_is_refused() {

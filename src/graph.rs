@@ -11,7 +11,7 @@
 //! | `layer3` | the scope's output: what flows from operators whose parameters start with `layer3.` into the next scope |
 //! | `blocks.0.attn@heads` | the heads of an attention, before they are joined |
 //! | `conv#2` | the second use of a layer that is used twice (then `conv` alone is ambiguous, and refused) |
-//! | `layer*.conv?` | a glob over layers and scopes; `*` matches dots too |
+//! | `layer*.conv?` | a glob over layers and scopes; `*` matches dots too. A site whose name is the same text is meant first |
 //! | `auto` | every convolution and linear layer but the classifier |
 
 pub(crate) mod attention;

@@ -47,8 +47,8 @@
 //! | [`report`] | a renderer per format: [`report::Report`], [`report::Format`] |
 //! | [`auditor`] | the callback for training loops: [`auditor::Auditor`] |
 //!
-//! Beside the way stand [`diagnostic`] (what is wrong with a file, shown with line and caret), [`exit`] (what exit codes
-//! mean) and [`progress`].
+//! Beside the way stand [`diagnostic`] (what is wrong with a file, shown with line and caret) and [`exit`] (what exit codes
+//! mean).
 //!
 //! [`Model`] is a forward pass with named tensors (a tch network with its `VarStore`, or TorchScript), [`UnitId`] a
 //! neuron's name, [`ConceptName`] what a concept is called, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
@@ -80,7 +80,7 @@ pub mod hook;
 mod model;
 pub mod policy;
 pub mod probe;
-pub mod progress;
+mod progress;
 mod reason;
 pub mod report;
 pub mod stats;

@@ -23,7 +23,7 @@
 //! animal = ["dog", "cat"]       # `{animal}` in a phrase is any of these words
 //!
 //! [scope]
-//! sites   = ["layer3*"]         # globs; all sites if left out
+//! sites   = ["layer3*"]         # names or globs; all sites if left out
 //! exclude = ["*@raw"]
 //!
 //! [limits]
@@ -38,7 +38,7 @@
 //! leave-out = ["borderline"]
 //!
 //! [[waive]]                     # findings that are excused, for a reason and for a while
-//! site    = "layer4.2*"         # a glob
+//! site    = "layer4.2*"         # a name or a glob
 //! unit    = [17, 30]            # one number or several; needs `site`
 //! description = "book cover"    # a phrase or a /regular expression/
 //! reason  = "book covers are a class of ours"

@@ -22,6 +22,7 @@ pub(crate) struct Table {
 pub(crate) struct Cell<'a> {
     table: &'a Table,
     row: usize,
+    column: usize,
     pub text: &'a str,
 }
 
@@ -146,7 +147,7 @@ impl Table {
     /// The cell in row `row` of column `column`; empty outside the table.
     pub fn cell(&self, row: usize, column: usize) -> Cell<'_> {
         let text = self.rows.get(row).and_then(|(_, record)| record.get(column)).unwrap_or_default();
-        Cell { table: self, row, text }
+        Cell { table: self, row, column, text }
     }
 
     /// The error that shows these faults; `Ok` if there are none.
@@ -156,15 +157,16 @@ impl Table {
 }
 
 impl Cell<'_> {
-    /// The bytes of the file: those of the cell if they are found as they are, else where the row begins.
+    /// The bytes of the file between comma and comma, without the quotes around them.
     pub fn span(&self) -> Range<usize> {
-        let start = self.table.rows.get(self.row).map_or(0, |(at, _)| *at);
-        let end = self.table.rows.get(self.row + 1).map_or(self.table.source.text.len(), |(at, _)| *at);
-        let row = self.table.source.text.get(start..end).unwrap_or_default();
-        match row.find(self.text).filter(|_| !self.text.is_empty()) {
-            Some(at) => start + at..start + at + self.text.len(),
-            None => start..start + row.find(['\r', '\n']).unwrap_or(row.len()),
+        let text = self.table.source.text.as_str();
+        let mut at = self.table.rows.get(self.row).map_or(text.len(), |(at, _)| *at);
+        for _ in 0..self.column {
+            at = cell_at(text, at).map_or(text.len(), |cell| cell.end + 1);
         }
+        let cell = cell_at(text, at).unwrap_or(text.len()..text.len());
+        let inner = text.get(cell.clone()).and_then(|c| c.strip_prefix('"')?.strip_suffix('"'));
+        inner.map_or(cell.clone(), |inner| cell.start + 1..cell.start + 1 + inner.len())
     }
 
     /// Where it stands.
@@ -180,32 +182,40 @@ impl Cell<'_> {
 
 /// The byte of an opening quote to which there is no closing one. The reader takes the rest of the file for its text.
 fn unclosed_quote(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let (mut i, mut at_start) = (if text.starts_with('\u{feff}') { 3 } else { 0 }, true);
-    while let Some(&byte) = bytes.get(i) {
-        if byte == b'"' && at_start {
-            let open = i;
-            loop {
-                i += 1;
-                match (bytes.get(i), bytes.get(i + 1)) {
-                    (None, _) => return Some(open),
-                    (Some(b'"'), Some(b'"')) => i += 1,
-                    (Some(b'"'), _) => break,
-                    _ => {}
-                }
-            }
-            at_start = false;
-        } else {
-            at_start = matches!(byte, b',' | b'\n' | b'\r');
+    let mut at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    while at < text.len() {
+        match cell_at(text, at) {
+            Some(cell) => at = cell.end + 1,
+            None => return Some(at),
         }
-        i += 1;
     }
     None
+}
+
+/// The bytes of the cell that begins at byte `at`, quotes included, up to the comma or line break; `None` if it begins with
+/// a quote that is never closed.
+fn cell_at(text: &str, at: usize) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut end = at;
+    if bytes.get(at) == Some(&b'"') {
+        end += 1;
+        loop {
+            match (bytes.get(end)?, bytes.get(end + 1)) {
+                (b'"', Some(b'"')) => end += 2,
+                (b'"', _) => break,
+                _ => end += 1,
+            }
+        }
+    }
+    let rest = bytes.get(end..).unwrap_or_default();
+    let length = rest.iter().position(|byte| matches!(byte, b',' | b'\n' | b'\r')).unwrap_or(rest.len());
+    Some(at..end + length)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Table> {
         Table::parse(Source::new("t.csv", text))
@@ -224,6 +234,52 @@ mod tests {
         assert_eq!(table.cell(1, 1).location().to_string(), "t.csv:4:7");
         assert_eq!(table.column(&["score"])?, None);
         Ok(())
+    }
+
+    #[test]
+    fn the_caret_points_at_the_cell() -> Result<()> {
+        let table = parse("layer,unit,description,score\nfc,0,a dog,a\nfc,0,,\"0\"\nfc,1,\"é\n\"\"fc\"\"\",fc\n")?;
+        let place = |row, column| table.cell(row, column).location().to_string();
+        assert_eq!([place(0, 0), place(0, 2), place(0, 3)], ["t.csv:2:1", "t.csv:2:6", "t.csv:2:12"]);
+        assert_eq!([place(1, 1), place(1, 2), place(1, 3)], ["t.csv:3:4", "t.csv:3:6", "t.csv:3:8"]);
+        assert_eq!([place(2, 2), place(2, 3)], ["t.csv:4:7", "t.csv:5:9"]);
+        assert_eq!(place(3, 0), "t.csv:5:11", "outside the table: its end");
+        Ok(())
+    }
+
+    /// A cell's text, and whether it is written in quotes that it does not need.
+    fn cell() -> impl Strategy<Value = (String, bool)> {
+        ("[a-b0,é漢\"\r\n ]{0,5}", any::<bool>())
+    }
+
+    proptest! {
+        #[test]
+        fn every_cell_is_found_where_it_was_written(
+            rows in prop::collection::vec(prop::collection::vec(cell(), 3), 1..6),
+            end in prop::sample::select(vec!["\n", "\r\n", "\n\n"]),
+            mark in any::<bool>(),
+            last in any::<bool>(),
+        ) {
+            let mut text = format!("{}one,two,three{end}", if mark { "\u{feff}" } else { "" });
+            let mut places = Vec::new();
+            for (i, row) in rows.iter().enumerate() {
+                for (j, (value, quotes)) in row.iter().enumerate() {
+                    let quoted = *quotes || value.contains([',', '"', '\r', '\n']);
+                    let (quote, written) = if quoted { ("\"", value.replace('"', "\"\"")) } else { ("", value.clone()) };
+                    let start = text.len() + quote.len();
+                    places.push(((i, j), value, start..start + written.len()));
+                    text += &[quote, &written, quote, if j == 2 { "" } else { "," }].concat();
+                }
+                text += if last || i + 1 < rows.len() { end } else { "" };
+            }
+            let table = parse(&text).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            prop_assert_eq!(table.len(), rows.len());
+            for ((i, j), value, place) in places {
+                let cell = table.cell(i, j);
+                prop_assert_eq!(cell.text, value);
+                prop_assert_eq!(cell.span(), place, "{:?}", text);
+            }
+        }
     }
 
     #[test]

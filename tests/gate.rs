@@ -92,6 +92,28 @@ fn descriptions_fail_then_are_waived_then_pass() {
 }
 
 #[test]
+fn a_site_whose_name_has_wildcards_is_waived_and_scoped_by_its_name() {
+    for site in ["classifier[4]", "{a}", "what?", "x*[!y]"] {
+        let folder = folder();
+        write(&folder, "words.csv", format!("layer,unit,description\n{site},0,black text\nother,0,letters\n"));
+        let waiver = format!("[[waive]]\nsite = '{site}'\nunit = 0\nreason = 'known'\n");
+        write(&folder, "policies/text.toml", format!("{POLICY}{waiver}[scope]\nsites = ['{site}']\n"));
+        let ran = check(&folder, &["-D", "unmatched-glob", "-D", "unmatched-waiver"]);
+        assert_eq!(ran.code, 0, "{site}: {}{}", ran.out, ran.err);
+        assert!(ran.out.ends_with("1 waived\n"), "{site}: {}", ran.out);
+
+        write(&folder, "policies/text.toml", format!("{POLICY}[scope]\nsites = ['{site}']\n"));
+        let ran = check(&folder, &["-D", "unmatched-glob"]);
+        assert_eq!(ran.code, 1, "{site}: {}{}", ran.out, ran.err);
+        assert!(ran.out.contains("denied: 1 unit violates text"), "{site}: {}", ran.out);
+
+        write(&folder, "policies/text.toml", format!("{POLICY}[scope]\nexclude = ['{site}', 'other']\n"));
+        let ran = check(&folder, &["-A", "empty-scope", "-D", "unmatched-glob"]);
+        assert_eq!(ran.code, 0, "{site}: {}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
 fn only_what_is_new_fails_against_a_baseline() {
     let folder = folder();
     let ran = check(&folder, &["--baseline", "known.json", "--write-baseline"]);

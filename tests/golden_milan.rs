@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use tch_audit::describe::milan::internals::{
     Caption, Captions, Decoder, Encoder, Flags, Indexer, LanguageModel, Speaker, pool, sentence,
 };
-use tch_audit::describe::milan::{Checkpoint, Milan, Options, Search, Strategy};
+use tch_audit::describe::milan::{Checkpoint, Milan, Options, Search, SearchOptions, Strategy};
 use tch_audit::describe::{Describer, Status};
 use tch_audit::exemplars::{Compat, Exemplar, Sketch, UnitExemplars};
 use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
@@ -470,6 +470,8 @@ impl Tiny {
     }
 
     fn milan(&self, search: Option<Search>, compat: Compat) -> Milan<'_> {
+        assert!(search.as_ref().is_none_or(|s| s.compat == compat));
+        let search = search.map(SearchOptions::from).unwrap_or_default();
         Milan::new(&self.checkpoint, &self.probe, Options { search, compat, ..Options::default() }).unwrap()
     }
 }

@@ -38,7 +38,7 @@ mod tokenizer;
 mod weights;
 
 pub use checkpoint::{Checkpoint, Settings};
-pub use search::{Search, Strategy};
+pub use search::{Search, SearchOptions, Strategy};
 
 /// The parts, for the tests that compare each of them with the reference and for the benchmark; no part of the interface.
 #[doc(hidden)]
@@ -74,9 +74,9 @@ use tch::{Kind, Tensor};
 /// How units are described.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// How captions are searched for; the checkpoint's own settings if not given.
-    pub search: Option<Search>,
-    /// Whose behaviour to follow where the official code has defects, in pooling and, unless a search is given, there.
+    /// How captions are searched for; what is not given is as the checkpoint has it.
+    pub search: SearchOptions,
+    /// Whose behaviour to follow where the official code has defects, in pooling and in the search.
     pub compat: Compat,
     /// Images per pass of the encoder.
     pub batch_size: usize,
@@ -87,7 +87,7 @@ pub struct Options {
 impl Default for Options {
     /// The checkpoint's search, 16 images at once, 4 alternatives.
     fn default() -> Self {
-        Self { search: None, compat: Compat::Fixed, batch_size: 16, alternatives: 4 }
+        Self { search: SearchOptions::default(), compat: Compat::Fixed, batch_size: 16, alternatives: 4 }
     }
 }
 
@@ -139,7 +139,8 @@ impl Milan {
         let encoder = checkpoint.encoder()?;
         let (decoder, lm) = checkpoint.speaking_to(&encoder)?;
         let indexer = checkpoint.indexer.clone();
-        let search = options.search.clone().unwrap_or_else(|| checkpoint.search(options.compat));
+        let search = options.search.or(checkpoint.search(options.compat));
+        search.validate(indexer.size(), lm.is_some())?;
         let fingerprint = format!("milan {} {search:?} {:?}", checkpoint.fingerprint()?, options.compat);
         let networks = Mutex::new(Networks { encoder, decoder, lm });
         Ok(Self { networks, indexer, search, options, fingerprint })

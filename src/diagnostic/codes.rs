@@ -105,7 +105,7 @@ codes! {
          compiled.";
     BadGlob, "bad-glob",
         "An entry that names sites is not a valid glob, so it cannot be told which sites are meant. `*` stands for any \
-         characters, `?` for one, `[abc]` for one of several.";
+         characters, `?` for one, `[abc]` for one of several; a backslash takes the meaning from the character after it.";
     BadDate, "bad-date",
         "`expires` is not a date of the calendar. Dates are written `2027-03-31`; a waiver holds to the end of that day.";
     UnknownConcept, "unknown-concept",

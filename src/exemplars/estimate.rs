@@ -32,9 +32,18 @@ impl fmt::Display for Estimate {
             "{} units, {passes} pass{plural}, {} forward images, up to {} while running, up to {} on disk",
             self.units,
             self.images,
-            indicatif::HumanBytes(self.state),
-            indicatif::HumanBytes(self.file),
+            human(self.state),
+            human(self.file),
         )
+    }
+}
+
+/// So many bytes for people: `512 B`, `1.50 MiB`.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    match bytes.checked_ilog2().map_or(0, |bits| bits as usize / 10) {
+        0 => format!("{bytes} B"),
+        n => format!("{:.2} {}", bytes as f64 / 1024f64.powi(n as i32), UNITS[n - 1]),
     }
 }
 
@@ -103,4 +112,15 @@ fn state_bytes(map: (usize, usize), options: &Options) -> (u64, u64) {
     let map = 4 * map.0 as u64 * map.1 as u64;
     let bytes = candidates.saturating_mul(map.saturating_add(CANDIDATE)).saturating_add(10 * MAX_BINS as u64 + UNIT);
     (bytes, if options.maxima { 2 } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human;
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!([0, 1023, 1024, 3 << 19].map(human), ["0 B", "1023 B", "1.00 KiB", "1.50 MiB"]);
+        assert_eq!([5 << 30, u64::MAX].map(human), ["5.00 GiB", "16.00 EiB"]);
+    }
 }

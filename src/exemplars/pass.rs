@@ -9,9 +9,9 @@ use super::tensor;
 use crate::graph::{Site, Traced};
 use crate::hook::ffi;
 use crate::probe::{Batch, Images, Want};
+use crate::progress::Bar;
 use crate::{Error, Result};
 use half::f16;
-use indicatif::ProgressBar;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
@@ -51,7 +51,7 @@ impl<'a> Passes<'a, '_> {
         sites: &[Site],
         state: &mut State,
         batches: Range<usize>,
-        bar: &ProgressBar,
+        bar: &Bar,
         mut after: impl FnMut(&State, usize) -> Result<()>,
     ) -> Result<()> {
         let numbers: Vec<usize> = batches.clone().flat_map(|b| self.images(b)).collect();

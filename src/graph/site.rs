@@ -383,3 +383,28 @@ fn route(graph: &Graph, value: ValueId) -> Option<Route> {
         v = from;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Model, Result, Traced};
+    use tch::{Device, Kind, Tensor, nn};
+
+    #[test]
+    fn a_name_with_wildcards_in_it_means_itself_first() -> Result<()> {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let mut net = nn::seq_t();
+        for name in ["layer[4]", "layer4", "layer5", "{a,b}*", "what?"] {
+            net = net.add(nn::linear(&vs.root() / name, 3, 3, Default::default()));
+        }
+        let model = Model::new(&vs, &net);
+        let graph = Traced::new(&model, &Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)))?;
+        let names =
+            |pattern: &str| graph.select(&[pattern]).map(|sites| sites.into_iter().map(|s| s.name).collect::<Vec<_>>());
+        for name in ["layer[4]", "{a,b}*", "what?"] {
+            assert_eq!(names(name)?, [name]);
+        }
+        assert_eq!(names("layer[45]")?, ["layer4", "layer5"]);
+        assert_eq!(names(r"*\[4\]")?, ["layer[4]"]);
+        Ok(())
+    }
+}

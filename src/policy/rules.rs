@@ -3,7 +3,7 @@
 use super::Location;
 use super::pattern::Pattern;
 use super::words::Phrase;
-use globset::GlobMatcher;
+use crate::glob::Matcher;
 
 /// The table `[match]`, compiled.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ pub(super) struct Glob {
     /// `sites` or `exclude`.
     pub list: &'static str,
     pub entry: String,
-    pub matcher: GlobMatcher,
+    pub matcher: Matcher,
     pub location: Location,
 }
 

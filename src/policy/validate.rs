@@ -7,7 +7,7 @@ use super::pattern::{Pattern, PatternError};
 use super::words::Groups;
 use super::{Action, Concept, Glob, Level, Limits, Matching, Policy, Rule, Scope, Vocabulary};
 use crate::diagnostic::{Code, Fault, Source};
-use globset::GlobMatcher;
+use crate::glob::Matcher;
 use std::ops::Range;
 use toml::Spanned;
 
@@ -256,7 +256,7 @@ impl Validator<'_> {
         globs
     }
 
-    fn glob(&mut self, entry: &Spanned<String>) -> Option<GlobMatcher> {
+    fn glob(&mut self, entry: &Spanned<String>) -> Option<Matcher> {
         let (span, text) = (entry.span(), entry.get_ref());
         let fault = if text.is_empty() {
             Fault::new(Code::EmptyValue, span, "an empty glob matches no site")

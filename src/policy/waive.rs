@@ -3,14 +3,14 @@
 use super::pattern::Pattern;
 use super::{Date, Location};
 use crate::UnitId;
-use globset::GlobMatcher;
+use crate::glob::Matcher;
 
 /// One `[[waive]]`, compiled. Whatever is set must hold.
 #[derive(Debug, Clone)]
 pub(super) struct Waiver {
     /// What it says, for messages: `site = "layer4*", unit = 17`.
     pub text: String,
-    pub site: Option<GlobMatcher>,
+    pub site: Option<Matcher>,
     pub units: Option<Vec<usize>>,
     pub description: Option<Pattern>,
     pub reason: String,

@@ -4,12 +4,8 @@ use super::files::Files;
 use super::{Fit, Labels, Preprocess, Probe, Skipped, decode, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
-use indicatif::ProgressBar;
 use rayon::prelude::*;
-use std::{
-    io::IsTerminal,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 /// Folders nested deeper than this below a class are refused (links may form circles).
 const MAX_DEPTH: usize = 16;
@@ -183,8 +179,7 @@ impl ImageFolder {
     /// The images with their file's number, and the files left out.
     #[allow(clippy::type_complexity)]
     fn read(&self, files: &Files, preprocess: &Preprocess) -> Result<(Vec<(usize, RgbImage)>, Vec<Skipped>)> {
-        let visible = files.len() >= CHUNK && std::io::stderr().is_terminal();
-        let bar = if visible { ProgressBar::new(files.len() as u64) } else { ProgressBar::hidden() };
+        let bar = crate::progress::bar("reading", files.len());
         let (mut read, mut skipped) = (Vec::with_capacity(files.len()), Vec::new());
         for start in (0..files.len()).step_by(CHUNK) {
             let chunk = start..files.len().min(start + CHUNK);

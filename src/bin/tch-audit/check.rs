@@ -1,5 +1,6 @@
 //! `tch-audit check`: judge a model, descriptions of one, or a finished report.
 
+mod reproduce;
 mod subject;
 
 use crate::Common;
@@ -8,13 +9,16 @@ use crate::input::{Input, positive};
 use crate::output::{self, Target};
 use anyhow::{bail, ensure};
 use clap::{Args, ValueHint};
+pub use reproduce::Reproduce;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use subject::{Judged, Subject};
+use tch_audit::ConceptName;
 use tch_audit::audit::Settings;
+use tch_audit::evidence::painted::{self, Painted};
 use tch_audit::exit;
 use tch_audit::policy::{Baseline, Code, Date, Level, Loader, Policies};
-use tch_audit::probe::paint::Concept;
+use tch_audit::probe::paint;
 use tch_audit::report;
 
 /// Where the reports of a model go unless --out says otherwise.
@@ -127,10 +131,7 @@ struct AuditArguments {
     limit_per_class: Option<usize>,
 }
 
-pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
-    if common.quiet {
-        tch_audit::progress::hide();
-    }
+pub fn run(arguments: &Arguments, reproduce: &Reproduce, common: &Common) -> anyhow::Result<u8> {
     let subject = Subject::of(arguments)?;
     // What is cheap to get wrong comes first.
     let settings = arguments.settings()?;
@@ -152,7 +153,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         Some(file) => Some(read_baseline(file)?),
         None => None,
     };
-    let Judged { mut report, mut outcome, shown, command } = subject.judge(arguments, &settings, &policies, out)?;
+    let Judged { mut report, mut outcome, shown } = subject.judge(arguments, &settings, &policies, out)?;
 
     let stale = policies.lint_level(Code::StaleBaseline)?;
     let mut failed = Vec::new();
@@ -166,7 +167,8 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     if let Some(baseline) = fresh.as_ref().map(|(_, b)| b).or(known.as_ref()) {
         baseline.apply(&mut outcome, stale);
     }
-    report.judge(&outcome, |unit| Some(command.of(unit)));
+    let is_model = matches!(subject, Subject::Model(_));
+    report.judge(&outcome, |unit| Some(reproduce.of(unit, is_model)));
     let report = report.finish();
 
     if let Some((file, baseline)) = &fresh {
@@ -220,17 +222,25 @@ impl Arguments {
 
     fn settings(&self) -> anyhow::Result<Settings> {
         let audit = &self.audit;
-        let mut settings = Settings { sites: audit.sites.clone(), ..Settings::default() };
+        let mut options = painted::Options::default();
+        (options.seed, options.batch_size) = (audit.seed, audit.batch_size);
+        let painted = Painted::new(paint::bank(), options)?;
+        let mut settings = Settings::default();
+        settings.sites.clone_from(&audit.sites);
         settings.exemplars.k = audit.k;
         settings.exemplars.batch_size = audit.batch_size;
-        settings.concepts.seed = audit.seed;
+        settings.exemplars.seed = audit.seed;
         settings.today = self.today.unwrap_or(settings.today);
-        settings.words = self.describing.words()?;
+        settings.describer = self.describing.describer(&painted)?;
+        settings.sources = self.describing.sources(&painted)?;
         Ok(settings)
     }
 
     fn policies(&self, settings: &Settings) -> anyhow::Result<Policies> {
-        let loader = Loader::new().concepts(settings.bank.iter().map(Concept::named));
+        let built_in = ConceptName::built_in();
+        let others = settings.sources.iter().flat_map(|source| source.concepts());
+        let others = others.filter(|other| !built_in.iter().any(|own| own.name == other.name));
+        let loader = Loader::new().concepts(built_in.iter().chain(others));
         let mut policies =
             if self.policies.is_empty() { loader.shipped()? } else { loader.load_all(&self.policies)? };
         let mut levels = BTreeMap::new();

@@ -5,7 +5,8 @@ use crate::{Common, output};
 use anyhow::{Context, ensure};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
-use tch_audit::describe::{DescribedUnit, Status};
+use tch_audit::describe::{DescribedUnit, Status, describe};
+use tch_audit::evidence::{Painted, Study};
 use tch_audit::exemplars::{Exemplars, import_npy};
 use tch_audit::exit;
 use tch_audit::probe::{Corrupt, ImageFolder, Images};
@@ -47,14 +48,11 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
-    if common.quiet {
-        tch_audit::progress::hide();
-    }
-    let words = arguments.describing.words()?;
     ensure!(
-        words.name() != "concepts",
+        arguments.describing.name() != "concepts",
         "describe: concepts are painted, for which the model is needed: received neither --checkpoint nor --command, allowed one of them (or `tch-audit check MODEL`)"
     );
+    let describer = arguments.describing.describer(&Painted::default())?;
     let (mut exemplars, source): (Exemplars, Box<dyn Images>) = match (&arguments.milan, &arguments.exemplars) {
         (Some(folder), _) => {
             let (exemplars, probe) = import_npy(folder)?;
@@ -80,9 +78,9 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         }
         exemplars.units.retain(|u| arguments.sites.contains(&u.id.site));
     }
-    let describer = words.describer(source.as_ref())?.context("no describer")?;
-    let descriptions = describer.describe(&exemplars.units)?;
-    let units = DescribedUnit::all(&exemplars.units, descriptions);
+    let descriptions = describe(describer.as_ref(), &Study::new(&exemplars, source.as_ref()))?;
+    let ids = exemplars.units.iter().map(|unit| unit.id.clone());
+    let units: Vec<DescribedUnit> = ids.zip(descriptions).map(|(id, said)| DescribedUnit::new(id, said)).collect();
     let report = Report::of_descriptions(&units, "").finish();
     match &arguments.out {
         Some(file) => output::write_file(file, |out| csv::write(&report, out))?,

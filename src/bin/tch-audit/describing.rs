@@ -1,25 +1,34 @@
-//! `--describer milan --checkpoint FILE`: whose words describe units.
+//! `--describer milan --checkpoint FILE --evidence painted`: whose words describe units, and who measures.
 
 use anyhow::{Context, ensure};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tch_audit::describe::milan::{self, Checkpoint, Search, Strategy};
-use tch_audit::describe::{Words, command};
+use tch_audit::describe::Describer;
+use tch_audit::describe::command::{self, Command};
+use tch_audit::describe::concepts::Concepts;
+use tch_audit::describe::milan::{self, Checkpoint, Milan, Strategy};
+use tch_audit::evidence::{EvidenceSource, Painted};
 use tch_audit::exemplars::Compat;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Words")]
 pub struct Describing {
     /// Whose words describe units [default: milan with --checkpoint, command with --command, else concepts].
-    #[arg(long, value_enum, value_name = "NAME")]
-    pub describer: Option<Name>,
+    #[arg(long, value_name = "NAME", value_parser = names(&DESCRIBERS, &[]))]
+    pub describer: Option<String>,
+    /// Who measures how units respond to concepts, separated by commas; `none` for nobody. A source that neither the
+    /// describer nor a policy asks for is not run.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "painted", value_parser = names(&SOURCES, &[NONE]))]
+    pub evidence: Vec<String>,
     /// MILAN's weights: an official milan-*.pth, or what `tch-audit milan convert` made of it.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub checkpoint: Option<PathBuf>,
-    /// How MILAN searches for a caption.
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategies::Rerank)]
-    pub strategy: Strategies,
+    /// How MILAN searches for a caption [default: rerank, or beam where the checkpoint has no language model].
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub strategy: Option<Strategies>,
     /// Captions that MILAN follows at once [default: the checkpoint's, usually 50].
     #[arg(long, value_name = "N")]
     pub beam: Option<usize>,
@@ -40,12 +49,21 @@ pub struct Describing {
     pub timeout: f64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Name {
-    Concepts,
-    Milan,
-    Command,
-}
+/// The describers by name. To add one: its file in the library, and a line here.
+const DESCRIBERS: [(&str, MakeDescriber); 3] = [
+    ("concepts", |_, painted| Ok(Arc::new(Concepts::of(painted)))),
+    ("milan", |flags, _| Ok(Arc::new(flags.milan()?))),
+    ("command", |flags, _| Ok(Arc::new(flags.program()?))),
+];
+
+/// The sources of evidence by name. To add one: its file in the library, and a line here.
+const SOURCES: [(&str, MakeSource); 1] = [("painted", |painted| Arc::new(painted.clone()))];
+
+type MakeDescriber = fn(&Describing, &Painted) -> anyhow::Result<Arc<dyn Describer>>;
+type MakeSource = fn(&Painted) -> Arc<dyn EvidenceSource>;
+
+/// No source at all.
+const NONE: &str = "none";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Strategies {
@@ -59,83 +77,65 @@ pub enum Strategies {
 }
 
 impl Describing {
-    /// Who it is.
-    pub fn words(&self) -> anyhow::Result<Words> {
-        let name = self.describer.unwrap_or(match (&self.checkpoint, &self.command) {
-            (Some(_), _) => Name::Milan,
-            (None, Some(_)) => Name::Command,
-            (None, None) => Name::Concepts,
-        });
-        ensure!(name == Name::Milan || self.checkpoint.is_none(), "--checkpoint: only --describer milan has one");
-        ensure!(name == Name::Command || self.command.is_none(), "--command: only --describer command has one");
-        Ok(match name {
-            Name::Concepts => Words::Concepts,
-            Name::Milan => {
-                let missing =
-                    "--describer milan: give MILAN's weights with --checkpoint FILE; docs/milan.md says where they are";
-                Words::Milan { checkpoint: self.checkpoint.clone().context(missing)?, options: self.milan()? }
-            }
-            Name::Command => {
-                let command = self.command.clone().context("--describer command: give the program with --command")?;
-                let allowed = self.timeout.is_finite() && self.timeout > 0.0 && self.timeout < 1e6;
-                ensure!(allowed, "--timeout: received {}, allowed more than 0 seconds", self.timeout);
-                Words::Command(command::Options { command, timeout: Duration::from_secs_f64(self.timeout) })
-            }
-        })
+    /// Its name among [`DESCRIBERS`].
+    pub fn name(&self) -> &str {
+        let given = match (&self.checkpoint, &self.command) {
+            (Some(_), _) => "milan",
+            (None, Some(_)) => "command",
+            (None, None) => "concepts",
+        };
+        self.describer.as_deref().unwrap_or(given)
     }
 
-    fn milan(&self) -> anyhow::Result<milan::Options> {
-        let compat = if self.official { Compat::Official } else { Compat::Fixed };
-        let options = milan::Options { compat, ..milan::Options::default() };
-        let own = self.strategy == Strategies::Rerank
-            && self.beam.is_none()
-            && self.length.is_none()
-            && self.lambda.is_none();
-        if own {
-            return Ok(options);
-        }
-        // What is not said is the checkpoint's.
-        let checkpoint = Checkpoint::load(self.checkpoint.as_deref().context("no --checkpoint")?)?;
-        let given = checkpoint.search(compat);
-        let (strategy, mutual_information) = match self.strategy {
+    /// Who puts units into words.
+    pub fn describer(&self, painted: &Painted) -> anyhow::Result<Arc<dyn Describer>> {
+        let name = self.name();
+        ensure!(name == "milan" || self.checkpoint.is_none(), "--checkpoint: only --describer milan has one");
+        ensure!(name == "command" || self.command.is_none(), "--command: only --describer command has one");
+        let (_, make) = DESCRIBERS.iter().find(|(n, _)| *n == name).context("no such describer")?;
+        make(self, painted)
+    }
+
+    /// Who measures evidence.
+    pub fn sources(&self, painted: &Painted) -> anyhow::Result<Vec<Arc<dyn EvidenceSource>>> {
+        let none = self.evidence.iter().any(|name| name == NONE);
+        ensure!(!none || self.evidence.len() == 1, "--evidence: received `none` and others, allowed one of the two");
+        let chosen = SOURCES.iter().filter(|(name, _)| self.evidence.iter().any(|n| n == name));
+        Ok(chosen.map(|(_, make)| make(painted)).collect())
+    }
+
+    fn program(&self) -> anyhow::Result<Command> {
+        let command = self.command.clone().context("--describer command: give the program with --command")?;
+        let allowed = self.timeout.is_finite() && self.timeout > 0.0 && self.timeout < 1e6;
+        ensure!(allowed, "--timeout: received {}, allowed more than 0 seconds", self.timeout);
+        let mut options = command::Options::new(command);
+        options.timeout = Duration::from_secs_f64(self.timeout);
+        Ok(Command::new(options)?)
+    }
+
+    fn milan(&self) -> anyhow::Result<Milan> {
+        let missing =
+            "--describer milan: give MILAN's weights with --checkpoint FILE; docs/milan.md says where they are";
+        let checkpoint = Checkpoint::load(self.checkpoint.as_ref().context(missing)?)?;
+        let strategy = self.strategy.map(|name| match name {
             Strategies::Greedy => (Strategy::Greedy, false),
             Strategies::MiGreedy => (Strategy::Greedy, true),
             Strategies::Beam => (Strategy::Beam, false),
             Strategies::MiBeam => (Strategy::Beam, true),
             Strategies::Rerank => (Strategy::Rerank, false),
-        };
-        let search = Search {
-            strategy,
-            mutual_information,
-            beam: self.beam.unwrap_or(given.beam),
-            length: self.length.unwrap_or(given.length),
-            temperature: self.lambda.unwrap_or(given.temperature),
-            compat,
-        };
-        Ok(milan::Options { search: Some(search), ..options })
+        });
+        let mut options = milan::Options::default();
+        options.search.strategy = strategy.map(|(strategy, _)| strategy);
+        options.search.mutual_information = strategy.map(|(_, mutual)| mutual);
+        options.search.beam = self.beam;
+        options.search.length = self.length;
+        options.search.temperature = self.lambda;
+        options.compat = if self.official { Compat::Official } else { Compat::Fixed };
+        Ok(Milan::new(&checkpoint, options)?)
     }
+}
 
-    /// What differs from the defaults, as a command line has it.
-    pub fn flags(&self, quoted: impl Fn(&str) -> String) -> Vec<String> {
-        let mut words = Vec::new();
-        if let Some(checkpoint) = &self.checkpoint {
-            words.extend(["--checkpoint".to_string(), quoted(&checkpoint.to_string_lossy())]);
-        }
-        if let Some(command) = &self.command {
-            words.extend(["--command".to_string(), quoted(command)]);
-        }
-        if self.strategy != Strategies::Rerank {
-            let name = self.strategy.to_possible_value().map_or_else(String::new, |v| v.get_name().to_string());
-            words.extend(["--strategy".to_string(), name]);
-        }
-        for (flag, value) in [
-            ("--beam", self.beam.map(|n| n.to_string())),
-            ("--length", self.length.map(|n| n.to_string())),
-            ("--lambda", self.lambda.map(|x| x.to_string())),
-        ] {
-            words.extend(value.into_iter().flat_map(|v| [flag.to_string(), v]));
-        }
-        words.extend(self.official.then(|| "--official".to_string()));
-        words
-    }
+/// The names of a table, and others.
+fn names<T>(table: &'static [(&'static str, T)], others: &[&'static str]) -> PossibleValuesParser {
+    PossibleValuesParser::new(table.iter().map(|(name, _)| *name).chain(others.iter().copied()))
 }

@@ -96,9 +96,6 @@ struct Undo {
 }
 
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
-    if common.quiet {
-        tch_audit::progress::hide();
-    }
     match &arguments.command {
         Command::Mask(what) => mask(what, common),
         Command::Zero(what) => edit(Method::Zero, what, common),

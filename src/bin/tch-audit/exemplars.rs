@@ -138,9 +138,6 @@ struct RunArguments {
 }
 
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
-    if common.quiet {
-        tch_audit::progress::hide();
-    }
     match &arguments.action {
         Some(Action::Merge(merge)) => run::merge(&merge.out, &merge.parts, common),
         Some(Action::Export(export)) => export::export(export, common),

@@ -75,20 +75,6 @@ impl Input {
         Preprocess::new(channels, height, width, normal(&self.mean, MEAN), normal(&self.std, STD))
             .context("--input, --mean, --std")
     }
-
-    /// The flags with these values, as a command line has them.
-    pub fn command(&self) -> Vec<String> {
-        let Shape { channels, height, width, vector } = self.input;
-        let shape = if vector { channels.to_string() } else { format!("{channels}x{height}x{width}") };
-        let mut words = vec!["--input".to_string(), shape];
-        for (flag, values) in [("--mean", &self.mean), ("--std", &self.std)] {
-            if let Some(values) = values {
-                let values: Vec<String> = values.iter().map(f32::to_string).collect();
-                words.extend([flag.to_string(), values.join(",")]);
-            }
-        }
-        words
-    }
 }
 
 /// A whole number of at least 1.

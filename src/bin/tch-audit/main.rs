@@ -12,13 +12,21 @@ mod input;
 mod milan;
 mod output;
 mod policies;
+mod progress;
 mod sites;
 
+use anyhow::Context;
+use check::Reproduce;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use progress::Progress;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tch_audit::exit;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// A linter for what a neural network has learned.
 ///
@@ -47,6 +55,15 @@ struct Arguments {
     command: Command,
     #[command(flatten)]
     common: Common,
+}
+
+impl Arguments {
+    /// The definition of a subcommand, with the flags that all commands take.
+    fn of(name: &str) -> clap::Command {
+        let mut program = Arguments::command();
+        program.build();
+        program.find_subcommand(name).cloned().unwrap_or(program)
+    }
 }
 
 /// What every command takes.
@@ -98,11 +115,6 @@ impl Color {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
-        .with_writer(std::io::stderr)
-        .without_time()
-        .init();
     // Help, version and mistakes in flags end the program here.
     let given = std::env::args_os().collect::<Vec<_>>();
     let matches = Arguments::command().get_matches_from(&given);
@@ -119,19 +131,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// From here on, what the library has to say is written to standard error: logs as RUST_LOG wants them, and progress.
+fn listen(common: &Common) {
+    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    let wanted = wanted.and(filter_fn(|event| event.target() != progress::TARGET));
+    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_filter(wanted);
+    let progress = (!common.quiet)
+        .then(|| Progress::new().with_filter(Targets::new().with_target(progress::TARGET, LevelFilter::DEBUG)));
+    tracing_subscriber::registry().with(logs).with(progress).init();
+}
+
 fn run(given: Vec<OsString>, matches: ArgMatches) -> anyhow::Result<u8> {
     let matches = match config::extend(&Arguments::command(), &given, &matches)? {
         Some(all) => Arguments::command().get_matches_from(all),
         None => matches,
     };
     let Arguments { command, common } = Arguments::from_arg_matches(&matches)?;
+    listen(&common);
     if let Some(threads) = common.threads {
         anyhow::ensure!(threads > 0, "--threads: received 0, allowed 1 or more");
         tch::set_num_threads(i32::from(threads));
         rayon::ThreadPoolBuilder::new().num_threads(usize::from(threads)).build_global()?;
     }
     match &command {
-        Command::Check(check) => check::run(check, &common),
+        Command::Check(check) => {
+            let given = matches.subcommand_matches("check").context("no arguments of check")?;
+            check::run(check, &Reproduce::new(&Arguments::of("check"), given), &common)
+        }
         Command::Sites(sites) => sites::run(sites),
         Command::Edit(edit) => edit::run(edit, &common),
         Command::Exemplars(exemplars) => exemplars::run(exemplars, &common),

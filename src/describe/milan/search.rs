@@ -22,6 +22,48 @@ pub struct Search {
     pub compat: Compat,
 }
 
+/// What is asked of a search. What is `None` is as the checkpoint has it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SearchOptions {
+    /// See [`Search::strategy`].
+    pub strategy: Option<Strategy>,
+    /// See [`Search::mutual_information`].
+    pub mutual_information: Option<bool>,
+    /// See [`Search::beam`].
+    pub beam: Option<usize>,
+    /// See [`Search::length`].
+    pub length: Option<usize>,
+    /// See [`Search::temperature`].
+    pub temperature: Option<f64>,
+}
+
+impl SearchOptions {
+    /// The search that is meant where `otherwise` is the checkpoint's.
+    pub fn or(&self, otherwise: Search) -> Search {
+        Search {
+            strategy: self.strategy.unwrap_or(otherwise.strategy),
+            mutual_information: self.mutual_information.unwrap_or(otherwise.mutual_information),
+            beam: self.beam.unwrap_or(otherwise.beam),
+            length: self.length.unwrap_or(otherwise.length),
+            temperature: self.temperature.unwrap_or(otherwise.temperature),
+            compat: otherwise.compat,
+        }
+    }
+}
+
+/// All of it but [`Search::compat`], which [`Options::compat`](super::Options::compat) says.
+impl From<Search> for SearchOptions {
+    fn from(search: Search) -> Self {
+        Self {
+            strategy: Some(search.strategy),
+            mutual_information: Some(search.mutual_information),
+            beam: Some(search.beam),
+            length: Some(search.length),
+            temperature: Some(search.temperature),
+        }
+    }
+}
+
 /// Which captions are considered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {

@@ -1,7 +1,6 @@
 //! What is judged: a model, a finished report, a table of descriptions.
 
 use super::Arguments;
-use crate::output::quoted;
 use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::io::Read;
@@ -12,7 +11,7 @@ use tch_audit::exemplars::Exemplars;
 use tch_audit::policy::{Outcome, Policies, check};
 use tch_audit::probe::{Corrupt, ImageFolder, Probe};
 use tch_audit::report::{self, Report};
-use tch_audit::{Model, UnitId, describe};
+use tch_audit::{Model, describe};
 
 /// How large a report may be, in bytes.
 const REPORT_LIMIT: u64 = 1 << 30;
@@ -30,21 +29,6 @@ pub struct Judged {
     pub outcome: Outcome,
     /// What a model was shown, and what excited its units.
     pub shown: Option<(Exemplars, Probe)>,
-    pub command: Command,
-}
-
-/// How to see a finding again.
-pub struct Command {
-    words: String,
-    /// A model need only be looked at where the unit is.
-    by_site: bool,
-}
-
-impl Command {
-    /// The command line that finds what was found about a unit.
-    pub fn of(&self, unit: &UnitId) -> String {
-        if self.by_site { format!("{} --sites {}", self.words, quoted(&unit.site)) } else { self.words.clone() }
-    }
 }
 
 impl<'a> Subject<'a> {
@@ -74,12 +58,6 @@ impl<'a> Subject<'a> {
         policies: &Policies,
         out: Option<&Path>,
     ) -> anyhow::Result<Judged> {
-        let read = |report, outcome, subject: Vec<String>| Judged {
-            report,
-            outcome,
-            shown: None,
-            command: Command { words: arguments.command(subject).join(" "), by_site: false },
-        };
         match self {
             Subject::Model(path) => model(path, arguments, settings, policies, out),
             Subject::Report(file) => {
@@ -88,13 +66,13 @@ impl<'a> Subject<'a> {
                 if let Some(sayings) = &report.settings.sayings {
                     outcome.hold_to(sayings, policies);
                 }
-                Ok(read(report, outcome, vec![quoted(&file.to_string_lossy())]))
+                Ok(Judged { report, outcome, shown: None })
             }
             Subject::Descriptions(file) => {
                 let units = describe::read_table(file)?;
                 let outcome = check(policies, &units, settings.today);
                 let report = Report::of_descriptions(&units, &file.to_string_lossy());
-                Ok(read(report, outcome, vec!["--descriptions".to_string(), quoted(&file.to_string_lossy())]))
+                Ok(Judged { report, outcome, shown: None })
             }
         }
     }
@@ -134,48 +112,7 @@ fn model(
         .with_context(|| format!("cannot judge {}", path.display()))?;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let report = Report::of(&audit, &name, &model, &images, settings);
-    let mut words = arguments.command(vec![quoted(&path.to_string_lossy())]);
-    words.extend(["--probe".to_string(), quoted(&probe.to_string_lossy())]);
-    words.extend(arguments.audit.command());
-    words.extend(arguments.describing.flags(quoted));
-    let command = Command { words: words.join(" "), by_site: true };
-    Ok(Judged { report, outcome: audit.outcome, shown: Some((audit.exemplars, images)), command })
-}
-
-impl Arguments {
-    /// The command with what decides about findings: the subject, the policies and their levels, but not the baseline.
-    fn command(&self, subject: Vec<String>) -> Vec<String> {
-        let mut words = vec!["tch-audit".to_string(), "check".to_string()];
-        words.extend(subject);
-        for path in &self.policies {
-            words.extend(["--policies".to_string(), quoted(&path.to_string_lossy())]);
-        }
-        for (names, _, flag) in self.levels() {
-            words.extend(names.iter().flat_map(|name| [flag.to_string(), quoted(name)]));
-        }
-        if let Some(today) = self.today {
-            words.extend(["--today".to_string(), today.to_string()]);
-        }
-        words
-    }
-}
-
-impl super::AuditArguments {
-    /// What differs from the defaults.
-    fn command(&self) -> Vec<String> {
-        let mut words = self.input.command();
-        for (flag, value, default) in [("--k", self.k, 15), ("--batch-size", self.batch_size, 64)] {
-            if value != default {
-                words.extend([flag.to_string(), value.to_string()]);
-            }
-        }
-        if self.seed != 0 {
-            words.extend(["--seed".to_string(), self.seed.to_string()]);
-        }
-        words.extend(self.skip_corrupt.then(|| "--skip-corrupt".to_string()));
-        words.extend(self.limit_per_class.into_iter().flat_map(|n| ["--limit-per-class".to_string(), n.to_string()]));
-        words
-    }
+    Ok(Judged { report, outcome: audit.outcome, shown: Some((audit.exemplars, images)) })
 }
 
 /// Whether the first character of a file is that of a JSON object. TorchScript is a zip archive.

@@ -29,6 +29,7 @@
 mod decide;
 mod measure;
 mod overlap;
+mod painted;
 mod score;
 
 pub use overlap::Overlap;

@@ -5,7 +5,7 @@ mod node;
 use super::indexer::{Flags, Indexer};
 use super::pickle::{Pickle, Storage, Value};
 use super::{Decoder, Encoder, LanguageModel, Search, Strategy};
-use crate::arrays::{Arrays, File};
+use crate::arrays::{Arrays, Opened};
 use crate::exemplars::Compat;
 use crate::{Error, Result};
 use half::{bf16, f16};
@@ -194,8 +194,7 @@ fn converted(path: &Path) -> Result<Checkpoint> {
     let json = json_of(path);
     let text = std::fs::read_to_string(&json).map_err(Error::io("read", &json))?;
     let settings: Settings = serde_json::from_str(&text).map_err(|e| wrong(&json, format!("settings with {e}")))?;
-    let file = File::read(path)?;
-    let (arrays, format) = file.open::<u32>("a checkpoint that `tch-audit milan convert` wrote")?;
+    let (arrays, format) = Opened::open::<u32>(path, "a checkpoint that `tch-audit milan convert` wrote")?;
     if format != FORMAT {
         return Err(arrays.wrong(format!("format {format}"), format!("format {FORMAT}")));
     }

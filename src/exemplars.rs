@@ -1,44 +1,53 @@
 //! Per unit: the images that excite it most, its level, and the regions it responds to.
 //!
-//! One pass over the probe images serves all sites. What is kept does not grow with the number of images. In memory:
-//! [`Exemplars::compute`]. On disk, for what takes hours or several machines: a [`Run`] can stop, go on and be cut into
-//! [shards](Shard), and gives one `exemplars.safetensors`, see [`Exemplars::load`].
+//! One pass over the probe images serves all sites. What is kept in memory does not grow with the number of images. In
+//! memory: [`Exemplars::compute`]. On disk, for what takes hours, several machines, or more memory than there is: a [`Run`]
+//! can stop, go on and be cut into [shards](Shard), and gives one `exemplars.safetensors`, which is read whole
+//! ([`Exemplars::load`]) or in parts ([`Stored`]). Either has the [`Summaries`] of every unit on every image.
 
 mod estimate;
 mod file;
 mod finish;
+mod header;
 mod kernel;
 pub(crate) mod mask;
 mod merge;
 mod names;
 mod npy;
 mod options;
-mod pass;
+mod passes;
 mod run;
 mod settings;
 mod shard;
 mod sketch;
 mod state;
 mod store;
+mod stored;
+mod summaries;
+mod tape;
 mod tensor;
 mod topk;
 
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, Part, estimate};
 pub use merge::merge;
 pub use npy::{export_npy, import_npy};
 pub use options::{Compat, Options};
-pub(crate) use pass::floats;
 pub use run::{Done, FILE, Run};
 pub use shard::Shard;
 pub use sketch::Sketch;
+pub use stored::{Stored, StoredSite};
+pub use summaries::Summaries;
 
 use crate::graph::{Site, Traced};
 use crate::probe::{Images, Preprocess};
 use crate::{Error, Region, Result, UnitId};
-use half::f16;
-use pass::Passes;
+use passes::Passes;
 use serde::{Deserialize, Serialize};
+use settings::SiteRef;
+use state::State;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use tape::{Place, Tape};
 
 /// What one unit responds to, over all probe images.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +79,7 @@ pub struct Exemplar {
     pub image: usize,
     /// The largest activation on this image.
     pub activation: f32,
-    /// The activation map, `height x width` of the site, in row order; empty if it was not kept in a file.
+    /// The activation map, `height x width` of the site, in row order; empty unless [asked for](Options::maps).
     pub map: Vec<f32>,
     /// The pixels of the image where the upsampled map exceeds the unit's level.
     pub region: Region,
@@ -86,17 +95,8 @@ pub struct ImageRef {
     pub class: Option<usize>,
 }
 
-/// The spatial maximum of every unit on every image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Maxima {
-    /// The images, by number, ascending: those that could be read.
-    pub images: Vec<usize>,
-    /// Per site, in the order of the units: its name and `[images, units]`, image by image.
-    pub sites: Vec<(String, Vec<f16>)>,
-}
-
-/// The exemplars of all units of some sites.
-#[derive(Debug, Clone, PartialEq)]
+/// The exemplars of units of some sites.
+#[derive(Debug, Clone)]
 pub struct Exemplars {
     /// How the images became inputs.
     pub preprocess: Preprocess,
@@ -108,8 +108,8 @@ pub struct Exemplars {
     pub units: Vec<UnitExemplars>,
     /// The images that are exemplars, by number.
     pub names: BTreeMap<usize, ImageRef>,
-    /// The spatial maxima, if they were [asked for](Options::maxima).
-    pub maxima: Option<Maxima>,
+    /// The spatial maximum and mean of every unit on every image; of all units, also where `units` are some of them.
+    pub summaries: Summaries,
 }
 
 impl Exemplars {
@@ -127,34 +127,27 @@ impl Exemplars {
     /// that is NaN or infinite; what reading the images and the forward pass return.
     pub fn compute(traced: &Traced<'_>, sites: &[Site], source: &dyn Images, options: &Options) -> Result<Exemplars> {
         let plan = estimate(sites, source, options)?;
+        let place = Place::new(plan.summaries, summaries::ROOM)?;
         let passes = Passes { traced, source, options };
         let bar = crate::progress::bar("exemplars", source.len() * plan.passes.len());
-        let mut exemplars = Exemplars {
-            preprocess: source.preprocess().clone(),
-            options: options.clone(),
-            images: 0,
-            units: Vec::new(),
-            names: BTreeMap::new(),
-            maxima: None,
-        };
-        for range in plan.passes {
-            let sites = &sites[range];
-            let mut state = passes.begin(sites)?;
+        let (preprocess, options) = (source.preprocess().clone(), options.clone());
+        let (images, units, names, summaries) = (0, Vec::new(), BTreeMap::new(), Summaries::default());
+        let mut exemplars = Exemplars { preprocess, options, images, units, names, summaries };
+        let mut end = 0;
+        for parts in plan.passes {
+            let begun = settings::begin(&SiteRef::all(sites), &parts, &exemplars.options)?.unwrap_or_default();
+            let mut state = State::new(begun, Tape::new(Arc::clone(&place), end));
             passes.run(sites, &mut state, 0..passes.batches(), &bar, |_, _| Ok(()))?;
-            if state.images == 0 {
+            if state.rows.len() == 0 {
                 return Err(Error::invalid("probe set", "no readable image", "at least one"));
             }
+            end = state.tape.end();
+            exemplars.images = state.rows.len() as usize;
+            exemplars.summaries.extend(state.summaries());
             let names = passes.names(&state);
             let finish = passes.finish(&names);
-            exemplars.units.extend(state.sites.iter().flat_map(|site| finish.units(site)));
+            exemplars.units.extend(state.sites.into_iter().flat_map(|site| finish.units(site)));
             exemplars.names.extend(names.to_map());
-            exemplars.images = state.images as usize;
-            if options.maxima {
-                let images = state.rows.iter().map(|n| *n as usize).collect();
-                let maxima = exemplars.maxima.get_or_insert(Maxima { images, sites: Vec::new() });
-                let halves = |bits: Vec<u16>| bits.into_iter().map(f16::from_bits).collect();
-                maxima.sites.extend(state.sites.into_iter().map(|s| (s.name, halves(s.maxima))));
-            }
         }
         bar.finish_and_clear();
         Ok(exemplars)

@@ -1,8 +1,10 @@
 //! Files that appear whole or not at all.
 
 use crate::{Error, Result};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Writes a file so that it is seen either whole or not at all: a temporary file in the same folder, flushed to the
 /// disk, then renamed. An older file of that name stays as it is until then, and for good when anything fails.
@@ -33,7 +35,7 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     let folder = made.map_err(|e| failed(io::Error::from(e.kind())))?;
     let part = folder.path().join(name);
     write(&part)?;
-    let synced = std::fs::File::open(&part).and_then(|f| f.sync_all());
+    let synced = File::open(&part).and_then(|f| f.sync_all());
     synced.and_then(|()| std::fs::rename(&part, path)).map_err(failed)?;
     sync_folder(folder_of(path));
     Ok(())
@@ -50,7 +52,7 @@ pub(crate) fn replace_at(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -
     let part = PathBuf::from(part);
     let put = || {
         write(&part)?;
-        let synced = std::fs::File::open(&part).and_then(|f| f.sync_all());
+        let synced = File::open(&part).and_then(|f| f.sync_all());
         synced.and_then(|()| std::fs::rename(&part, path)).map_err(Error::io("write", path))
     };
     put().inspect_err(|_| drop(std::fs::remove_file(&part)))?;
@@ -93,7 +95,7 @@ impl Staging {
     /// [`Error::Io`] with the first file that cannot be.
     pub fn put(self) -> Result<()> {
         for name in &self.names {
-            let synced = std::fs::File::open(self.part.path().join(name)).and_then(|f| f.sync_all());
+            let synced = File::open(self.part.path().join(name)).and_then(|f| f.sync_all());
             synced.map_err(Error::io("write", self.root.join(name)))?;
         }
         for name in &self.names {
@@ -110,6 +112,70 @@ impl Staging {
             sync_folder(folder);
         }
         Ok(())
+    }
+}
+
+/// A file that is read and written at given places, from any thread.
+#[derive(Debug)]
+pub(crate) struct Positioned {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl Positioned {
+    /// A file that was opened; `path` is what errors call it.
+    pub fn new(path: &Path, file: File) -> Self {
+        Self { path: path.to_path_buf(), file: Mutex::new(file) }
+    }
+
+    /// Opens a file to be read.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self::new(path, File::open(path).map_err(Error::io("read", path))?))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fills `out` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there are fewer.
+    pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.at("read", |file| file.seek(SeekFrom::Start(offset)).and_then(|_| file.read_exact(out)))
+    }
+
+    /// Writes `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.at("write", |file| file.seek(SeekFrom::Start(offset)).and_then(|_| file.write_all(bytes)))
+    }
+
+    /// How many bytes there are.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn len(&self) -> Result<u64> {
+        self.at("read", |file| Ok(file.metadata()?.len()))
+    }
+
+    /// Sees to it that what was written is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        self.at("write", |file| file.sync_data())
+    }
+
+    fn at<R>(&self, action: &'static str, work: impl FnOnce(&mut File) -> io::Result<R>) -> Result<R> {
+        // Whoever panicked left no half state: every call says where.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut file).map_err(Error::io(action, &self.path))
     }
 }
 
@@ -149,7 +215,7 @@ fn builder() -> tempfile::Builder<'static, 'static> {
 /// Makes the rename last. Not every file system can; the file is whole either way.
 fn sync_folder(folder: &Path) {
     #[cfg(unix)]
-    if let Ok(folder) = std::fs::File::open(folder) {
+    if let Ok(folder) = File::open(folder) {
         let _ = folder.sync_all();
     }
     #[cfg(not(unix))]

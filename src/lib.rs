@@ -78,6 +78,7 @@ mod glob;
 pub mod graph;
 pub mod hook;
 mod model;
+mod pass;
 pub mod policy;
 pub mod probe;
 mod progress;

@@ -3,18 +3,18 @@
 use image::RgbImage;
 use proptest::prelude::*;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tch::nn;
 use tch::{Device, Tensor};
 use tch_audit::Traced;
 use tch_audit::exemplars::{
-    Compat, Exemplar, Exemplars, FILE, Options, Run, Shard, estimate, export_npy, import_npy, merge,
+    Compat, Exemplar, Exemplars, FILE, Options, Part, Run, Shard, Stored, Summaries, UnitExemplars, estimate,
+    export_npy, import_npy, merge,
 };
-use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
-use tch_audit::{Error, Model, Result};
+use tch_audit::probe::{Batch, Corrupt, Digest, ImageFolder, Images, Preprocess, Probe, Want};
+use tch_audit::{Error, Model, Result, UnitId};
 
 /// Two convolutions and a linear layer with small whole numbers as weights: sums are exact whatever their order.
 struct Net {
@@ -77,7 +77,7 @@ impl Bench {
         Self { net: Net::new(1), probe: probe(images, 1) }
     }
 
-    fn with<R>(&self, source: &dyn Source, options: &Options, work: impl FnOnce(Run<'_, '_>) -> R) -> R {
+    fn with<R>(&self, source: &dyn Images, options: &Options, work: impl FnOnce(Run<'_, '_>) -> R) -> R {
         let model = self.net.model();
         let graph = Traced::new(&model, &self.probe.tensor(0..1).unwrap()).unwrap();
         let sites = graph.select(&SITES).unwrap();
@@ -107,7 +107,13 @@ impl Bench {
 }
 
 fn everything() -> Options {
-    Options { k: 4, weakest: 3, random: 2, seed: 7, maxima: true, batch_size: 5, ..Options::default() }
+    Options { k: 4, weakest: 3, random: 2, seed: 7, batch_size: 5, ..Options::default() }
+}
+
+/// Whether both say the same of these units.
+fn same(a: &Summaries, b: &Summaries, units: &[UnitExemplars]) -> bool {
+    let of = |s: &Summaries, id: &UnitId| s.of(id).unwrap();
+    a.images() == b.images() && units.iter().all(|u| of(a, &u.id) == of(b, &u.id))
 }
 
 fn folder() -> tempfile::TempDir {
@@ -117,7 +123,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn equals_a_full_sort_and_a_sorted_list_of_all_activations() {
     let bench = Bench::new(37);
-    let options = Options { quantile: 0.9, ..everything() };
+    let options = Options { quantile: 0.9, maps: true, ..everything() };
     let exemplars = bench.compute(&options);
     let maps = bench.maps();
     for unit in exemplars.of_site("one") {
@@ -154,11 +160,10 @@ fn equals_a_full_sort_and_a_sorted_list_of_all_activations() {
                 assert_eq!(e.region.contains(at / 8, at % 8), *x > unit.level);
             }
         }
-        let matrix = exemplars.maxima.as_ref().unwrap();
-        assert_eq!(matrix.sites[0].0, "one");
-        for (image, maximum) in maxima.iter().enumerate() {
-            assert_eq!(matrix.sites[0].1[image * 5 + unit.id.unit].to_f32(), *maximum);
-        }
+        // Sums of whole numbers are exact, too.
+        let means: Vec<f32> = planes.iter().map(|p| p.iter().sum::<f32>() / p.len() as f32).collect();
+        assert_eq!(exemplars.summaries.of(&unit.id).unwrap(), (maxima, means));
+        assert_eq!(exemplars.summaries.images(), (0..37).collect::<Vec<_>>());
     }
     let random = |u: usize| exemplars.units[u].random.iter().map(|e| e.image).collect::<Vec<_>>();
     assert_eq!(random(0), random(1));
@@ -170,13 +175,10 @@ fn a_file_holds_what_was_computed() {
     let out = folder();
     bench.run(&everything(), out.path());
     let loaded = Exemplars::load(out.path()).unwrap();
-    let mut computed = bench.compute(&everything());
-    for e in computed.units.iter_mut().flat_map(|u| u.top.iter_mut().chain(&mut u.weakest).chain(&mut u.random)) {
-        e.map.clear();
-    }
+    let computed = bench.compute(&everything());
     assert_eq!(loaded.units, computed.units);
     assert_eq!(loaded.names, computed.names);
-    assert_eq!(loaded.maxima, computed.maxima);
+    assert!(same(&loaded.summaries, &computed.summaries, &computed.units));
     assert_eq!((loaded.images, &loaded.preprocess), (23, &computed.preprocess));
     assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1, "nothing but the result is left");
 }
@@ -250,19 +252,38 @@ fn several_passes_give_the_bytes_of_one() {
     let graph = Traced::new(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
     let sites = graph.select(&SITES).unwrap();
     let one = estimate(&sites, &bench.probe, &everything()).unwrap();
-    assert_eq!((one.passes.len(), one.passes[0].clone()), (1, 0..3));
-    let options = Options { budget: Some(one.state / 2), ..everything() };
-    let plan = estimate(&sites, &bench.probe, &options).unwrap();
-    assert!(plan.passes.len() > 1 && plan.state <= one.state / 2, "{plan}");
-    assert!(bench.run(&options, folder().path()) == whole);
-    assert_eq!(bench.compute(&options).units, bench.compute(&everything()).units);
-    // Shards of several passes.
-    let out = folder();
-    for n in 1..=3 {
-        bench.with(&bench.probe, &options, |run| run.shard(Shard::new(n, 3).unwrap()).write(out.path())).unwrap();
+    let part = |site, units| Part { site, units };
+    assert_eq!(one.passes, [[part(0, 0..5), part(1, 0..4), part(2, 0..4)]]);
+    // By sites; by ranges of the units of each; every unit alone.
+    for (share, passes) in [(2, 2), (5, 7), (13, 13)] {
+        let options = Options { budget: Some(one.state / share), ..everything() };
+        let plan = estimate(&sites, &bench.probe, &options).unwrap();
+        assert!(plan.passes.len() >= passes && plan.state <= one.state / share, "{plan}");
+        assert_eq!(plan.images, 40 * plan.passes.len() as u64);
+        assert!(bench.run(&options, folder().path()) == whole);
+        let (some, all) = (bench.compute(&options), bench.compute(&everything()));
+        assert_eq!(some.units, all.units);
+        assert!(same(&some.summaries, &all.summaries, &all.units));
+        // Shards of several passes.
+        let out = folder();
+        for n in 1..=3 {
+            bench.with(&bench.probe, &options, |run| run.shard(Shard::new(n, 3).unwrap()).write(out.path())).unwrap();
+        }
+        merge(out.path(), &[out.path().to_path_buf()]).unwrap();
+        assert!(std::fs::read(out.path().join(FILE)).unwrap() == whole);
+        // Stopped between and within passes.
+        let (out, mut rng, mut stops) = (folder(), fastrand::Rng::with_seed(share), 0);
+        loop {
+            let failing = Failing { inner: &bench.probe, left: AtomicUsize::new(rng.usize(2..12)) };
+            match bench.with(&failing, &options, |run| run.checkpoint_every(1).unwrap().write(out.path())) {
+                Ok(_) => break,
+                Err(error) => assert!(error.to_string().contains("stopped"), "{error}"),
+            }
+            stops += 1;
+        }
+        assert!(stops > 0 && std::fs::read(out.path().join(FILE)).unwrap() == whole);
+        assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
     }
-    merge(out.path(), &[out.path().to_path_buf()]).unwrap();
-    assert!(std::fs::read(out.path().join(FILE)).unwrap() == whole);
     let small = estimate(&sites, &bench.probe, &Options { budget: Some(1000), ..everything() }).unwrap_err();
     assert!(small.to_string().contains("budget: received 1000 bytes, allowed at least"), "{small}");
 }
@@ -270,38 +291,49 @@ fn several_passes_give_the_bytes_of_one() {
 /// A probe set that fails after so many batches.
 struct Failing<'a> {
     inner: &'a Probe,
-    left: Cell<usize>,
+    left: AtomicUsize,
 }
 
-impl Source for Failing<'_> {
+impl Images for Failing<'_> {
     fn len(&self) -> usize {
         self.inner.len()
     }
     fn name(&self, i: usize) -> Cow<'_, str> {
-        Source::name(self.inner, i)
+        Images::name(self.inner, i)
     }
     fn label(&self, i: usize) -> Option<usize> {
         self.inner.label(i)
+    }
+    fn classes(&self) -> &[String] {
+        self.inner.classes()
     }
     fn preprocess(&self) -> &Preprocess {
         self.inner.preprocess()
     }
     fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>> {
-        Source::image(self.inner, i)
+        Images::image(self.inner, i)
     }
     fn fingerprint(&self) -> String {
         self.inner.fingerprint()
     }
-    fn batches(&self, ranges: &[Range<usize>], each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
-        self.inner.batches(ranges, &mut |batch| {
-            if self.left.replace(self.left.get().saturating_sub(1)) == 0 {
+    fn read(
+        &self,
+        numbers: &[usize],
+        batch: usize,
+        want: Want,
+        each: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.read(numbers, batch, want, &mut |batch| {
+            let left = self.left.load(Relaxed);
+            self.left.store(left.saturating_sub(1), Relaxed);
+            if left == 0 {
                 return Err(Error::Forward { message: "stopped".into(), input: Vec::new() });
             }
             each(batch)
         })
     }
-    fn digest(&self, ranges: &[Range<usize>]) -> Result<Digest> {
-        self.inner.digest(ranges)
+    fn digest(&self, numbers: &[usize]) -> Result<Digest> {
+        self.inner.digest(numbers)
     }
 }
 
@@ -316,7 +348,7 @@ fn a_run_that_stops_anywhere_goes_on_to_the_same_bytes() {
         let out = folder();
         let every = rng.usize(1..5);
         loop {
-            let failing = Failing { inner: &bench.probe, left: Cell::new(rng.usize(0..24)) };
+            let failing = Failing { inner: &bench.probe, left: AtomicUsize::new(rng.usize(0..24)) };
             let done = bench.with(&failing, &options, |run| run.checkpoint_every(every).unwrap().write(out.path()));
             match done {
                 Ok(done) => {
@@ -331,12 +363,49 @@ fn a_run_that_stops_anywhere_goes_on_to_the_same_bytes() {
     assert!(resumed > 50, "{resumed}");
 }
 
+/// What was written down of images that are not readable: nothing, in shards as in one piece.
+#[test]
+fn summaries_leave_out_what_could_not_be_read() {
+    let bench = Bench::new(20);
+    let photos = folder();
+    for i in 0..20 {
+        Images::image(&bench.probe, i).unwrap().save(photos.path().join(format!("{i:02}.png"))).unwrap();
+    }
+    for i in [0, 7, 8, 9, 10, 11] {
+        std::fs::write(photos.path().join(format!("{i:02}.png")), "no image").unwrap();
+    }
+    let images = ImageFolder::open(photos.path()).preprocess(bench.probe.preprocess().clone());
+    let images = images.corrupt(Corrupt::Skip).stream().unwrap();
+    // A batch, and a shard, without any image.
+    let options = Options { batch_size: 2, ..everything() };
+    let whole = folder();
+    bench.with(&images, &options, |run| run.write(whole.path())).unwrap();
+    let stored = Stored::open(whole.path()).unwrap();
+    let read: Vec<usize> = (0..20).filter(|i| ![0, 7, 8, 9, 10, 11].contains(i)).collect();
+    assert_eq!(stored.summaries().images(), read);
+    let plain = bench.compute(&options);
+    for site in stored.sites() {
+        for id in site.units.iter().map(|unit| UnitId::new(&site.name, *unit)) {
+            let ((maxima, means), (all_maxima, all_means)) =
+                (stored.summaries().of(&id).unwrap(), plain.summaries.of(&id).unwrap());
+            assert!(read.iter().zip(maxima).all(|(i, x)| all_maxima[*i] == x));
+            assert!(read.iter().zip(means).all(|(i, x)| all_means[*i] == x));
+        }
+    }
+    let out = folder();
+    for n in 1..=10 {
+        bench.with(&images, &options, |run| run.shard(Shard::new(n, 10).unwrap()).write(out.path())).unwrap();
+    }
+    merge(out.path(), &[out.path().to_path_buf()]).unwrap();
+    assert!(std::fs::read(out.path().join(FILE)).unwrap() == std::fs::read(whole.path().join(FILE)).unwrap());
+}
+
 #[test]
 fn what_changed_since_the_checkpoint_is_named_and_refused() {
     let bench = Bench::new(60);
     let options = everything();
     let out = folder();
-    let failing = Failing { inner: &bench.probe, left: Cell::new(5) };
+    let failing = Failing { inner: &bench.probe, left: AtomicUsize::new(5) };
     bench.with(&failing, &options, |run| run.checkpoint_every(2).unwrap().write(out.path())).unwrap_err();
     let before: Vec<u8> = std::fs::read(out.path().join("shard-1-of-1.pass-1.state")).unwrap();
     let refused = |bench: &Bench, options: &Options, parts: &[&str]| {
@@ -353,6 +422,12 @@ fn what_changed_since_the_checkpoint_is_named_and_refused() {
     refused(&fewer, &options, &["probe"]);
     let repainted = bench.probe.map(|i, image| if i == 3 { RgbImage::new(8, 8) } else { image.clone() });
     refused(&Bench { net: Net::new(1), probe: repainted }, &options, &["probe set"]);
+    // Summaries that were lost.
+    let tape = out.path().join("shard-1-of-1.pass-1.summaries");
+    let kept = std::fs::read(&tape).unwrap();
+    std::fs::write(&tape, &kept[..100]).unwrap();
+    refused(&bench, &options, &["shard-1-of-1.pass-1.summaries", "100 bytes"]);
+    std::fs::write(&tape, &kept).unwrap();
     // A state that was cut off.
     std::fs::write(out.path().join("shard-1-of-1.pass-1.state"), &before[..before.len() / 2]).unwrap();
     let error = bench.with(&bench.probe, &options, |run| run.write(out.path())).unwrap_err().to_string();
@@ -463,6 +538,129 @@ fn milans_layout_comes_back_as_it_went() {
 }
 
 #[test]
+fn a_file_is_read_in_parts() {
+    let bench = Bench::new(31);
+    let out = folder();
+    bench.run(&everything(), out.path());
+    let all = Exemplars::load(out.path()).unwrap();
+    let stored = Stored::open(out.path()).unwrap();
+    let sites: Vec<(&str, usize)> = stored.sites().iter().map(|s| (s.name.as_str(), s.units.len())).collect();
+    assert_eq!(sites, [("one", 5), ("two", 4), ("two@raw", 4)]);
+    assert_eq!((stored.images(), stored.names()), (31, &all.names));
+    let some = stored.load_sites(&["two@raw", "one"]).unwrap();
+    let want: Vec<&UnitExemplars> = all.units.iter().filter(|u| u.id.site != "two").collect();
+    assert_eq!(some.units.iter().collect::<Vec<_>>(), want);
+    for site in stored.sites() {
+        let mut joined = Vec::new();
+        for start in (0..site.units.len()).step_by(3) {
+            let places = start..(start + 3).min(site.units.len());
+            joined.extend(stored.load_units(&site.name, places).unwrap().units);
+        }
+        assert_eq!(joined, all.of_site(&site.name).cloned().collect::<Vec<_>>());
+    }
+    assert!(stored.load_units("one", 3..3).unwrap().units.is_empty());
+    assert!(same(stored.summaries(), &bench.compute(&everything()).summaries, &all.units));
+    let said = |error: Result<Exemplars>| error.unwrap_err().to_string();
+    assert!(said(stored.load_sites(&["onne"])).contains("did you mean `one`"));
+    assert!(said(stored.load_units("one", 2..6)).contains("within 0..5"));
+    let summaries = stored.summaries();
+    assert!(summaries.of(&UnitId::new("tvo", 0)).unwrap_err().to_string().contains("did you mean `two`"));
+    assert!(summaries.of(&UnitId::new("two", 4)).unwrap_err().to_string().contains("received 4"));
+}
+
+#[test]
+fn what_a_file_belongs_to_is_told() {
+    let bench = Bench::new(20);
+    let out = folder();
+    let done = bench.with(&bench.probe, &everything(), |run| run.write(out.path())).unwrap();
+    let stored = Stored::open(out.path()).unwrap();
+    assert_eq!((stored.model(), stored.probe()), (done.model.as_str(), done.probe.as_str()));
+    let all: Vec<usize> = (0..20).collect();
+    assert_eq!(stored.probe(), Images::digest(&bench.probe, &all).unwrap().to_string());
+    let belongs = |net: &Net, images: &Probe| {
+        let model = net.model();
+        let traced = Traced::new(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
+        assert_eq!(traced.fingerprint().unwrap() == stored.model(), std::ptr::eq(net, &bench.net));
+        stored.belongs_to(&traced, images)
+    };
+    belongs(&bench.net, &bench.probe).unwrap();
+    let error = |net: &Net, images: &Probe| belongs(net, images).unwrap_err().to_string();
+    assert!(error(&Net::new(2), &bench.probe).contains("the model's fingerprint"));
+    let fewer = bench.probe.select(&(0..19).collect::<Vec<_>>()).unwrap();
+    assert!(error(&bench.net, &fewer).contains("`probe."));
+    let repainted = bench.probe.map(|i, image| if i == 3 { RgbImage::new(8, 8) } else { image.clone() });
+    assert!(error(&bench.net, &repainted).contains("other images of the same names"));
+    stored.chosen_by(&Options { batch_size: 9, budget: Some(1 << 20), ..everything() }).unwrap();
+    let other = stored.chosen_by(&Options { weakest: 4, ..everything() }).unwrap_err().to_string();
+    assert!(other.contains("`options.weakest` = 3") && other.contains("allowed 4"), "{other}");
+    let other = stored.chosen_by(&Options { region_size: Some((8, 9)), ..everything() }).unwrap_err().to_string();
+    assert!(other.contains("`options.region.1` = 8"), "{other}");
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let bench = Bench::new(40);
+            // Numbers whose sums depend on their order.
+            let variables = bench.net.vs.variables().into_values();
+            tch::no_grad(|| variables.for_each(|mut v| drop(v.g_add_scalar_(0.123))));
+            bench.run(&everything(), folder().path())
+        })
+    };
+    assert!(on(1) == on(8));
+}
+
+/// Tokens `[N, 5, 4]`: one in front, then a grid of 2 x 2; and a vector.
+fn tokens(p: &nn::Path, size: i64) -> nn::FuncT<'static> {
+    let patch = size / 2;
+    let embed = nn::conv2d(p / "embed", 3, 4, patch, nn::ConvConfig { stride: patch, ..Default::default() });
+    let class = p.ones("class", &[1, 1, 4]);
+    let mix = nn::linear(p / "mix", 4, 6, Default::default());
+    let head = nn::linear(p / "head", 6, 3, Default::default());
+    nn::func_t(move |x, _| {
+        let patches = x.apply(&embed).flatten(2, -1).transpose(1, 2);
+        let class = class.expand([x.size()[0], 1, 4], false);
+        Tensor::cat(&[class, patches], 1).apply(&mix).select(1, 0).apply(&head)
+    })
+}
+
+#[test]
+fn summaries_of_maps_tokens_and_vectors_are_those_of_their_tensors() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = tokens(&vs.root(), 8);
+    let probe = probe(13, 2);
+    let model = Model::new(&vs, &net);
+    let traced = Traced::new(&model, &probe.tensor(0..1).unwrap()).unwrap();
+    let sites = traced.select(&["embed", "mix", "head"]).unwrap();
+    let options = Options { batch_size: 4, ..Options::default() };
+    let exemplars = Exemplars::compute(&traced, &sites, &probe, &options).unwrap();
+    let mut want = vec![(Vec::new(), Vec::new()); sites.len()];
+    traced
+        .read(&sites, &probe.tensor(0..13).unwrap(), |i, activation| {
+            let maps = sites[i].maps(activation)?.flatten(2, -1);
+            let rows = |t: Tensor| -> Vec<Vec<f32>> {
+                (0..t.size()[1]).map(|u| Vec::try_from(t.select(1, u).contiguous()).unwrap()).collect()
+            };
+            want[i] = (rows(maps.amax([-1], false)), rows(maps.mean_dim(-1, false, tch::Kind::Float)));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(sites.iter().map(|s| s.units).collect::<Vec<_>>(), [4, 6, 3]);
+    assert!(sites.iter().any(|s| s.size == (2, 2)) && sites.iter().any(|s| s.size == (1, 1)));
+    for (site, (maxima, means)) in sites.iter().zip(&want) {
+        for unit in 0..site.units {
+            let (got_max, got_mean) = exemplars.summaries.of(&UnitId::new(&site.name, unit)).unwrap();
+            let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+            assert_eq!((got_max.len(), got_mean.len()), (13, 13));
+            // A batch of another size may round otherwise.
+            assert!(near(&got_max, &maxima[unit]) && near(&got_mean, &means[unit]), "{} {unit}", site.name);
+        }
+    }
+}
+
+#[test]
 fn hostile_files_are_errors() {
     let bench = Bench::new(12);
     let out = folder();
@@ -482,7 +680,9 @@ fn hostile_files_are_errors() {
         }
         std::fs::write(&path, broken).unwrap();
         // An error or exemplars, never a panic.
-        let _ = Exemplars::load(&path);
+        if let Ok(exemplars) = Exemplars::load(&path) {
+            exemplars.units.iter().for_each(|u| drop(exemplars.summaries.of(&u.id)));
+        }
     }
 }
 

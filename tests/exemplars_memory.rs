@@ -2,12 +2,11 @@
 
 use image::RgbImage;
 use std::borrow::Cow;
-use std::ops::Range;
 use tch::nn;
 use tch::{Device, Tensor};
 use tch_audit::Traced;
 use tch_audit::exemplars::{Options, Run};
-use tch_audit::probe::{Batch, Digest, Preprocess, Source, image_tensor};
+use tch_audit::probe::{Batch, Digest, Images, Preprocess, Want, image_tensor};
 use tch_audit::{Model, Result};
 
 /// Images of noise, made when they are asked for.
@@ -27,7 +26,7 @@ impl Noise {
     }
 }
 
-impl Source for Noise {
+impl Images for Noise {
     fn len(&self) -> usize {
         self.count
     }
@@ -36,6 +35,9 @@ impl Source for Noise {
     }
     fn label(&self, _: usize) -> Option<usize> {
         None
+    }
+    fn classes(&self) -> &[String] {
+        &[]
     }
     fn preprocess(&self) -> &Preprocess {
         &self.preprocess
@@ -46,16 +48,17 @@ impl Source for Noise {
     fn fingerprint(&self) -> String {
         self.count.to_string()
     }
-    fn batches(&self, ranges: &[Range<usize>], each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
-        for range in ranges {
-            let images: Vec<RgbImage> = range.clone().map(|i| self.draw(i)).collect();
-            let input = image_tensor(&images, &self.preprocess)?;
-            let (numbers, digest) = (range.clone().collect(), Digest::default());
-            each(Batch { range: range.clone(), numbers, input, digest, skipped: Vec::new() })?;
+    fn read(&self, numbers: &[usize], batch: usize, _: Want, each: &mut dyn FnMut(Batch) -> Result<()>) -> Result<()> {
+        for numbers in numbers.chunks(batch) {
+            let images: Vec<RgbImage> = numbers.iter().map(|i| self.draw(*i)).collect();
+            let (input, numbers) = (image_tensor(&images, &self.preprocess)?, numbers.to_vec());
+            let (pixels, regions, skipped) = (Vec::new(), Vec::new(), Vec::new());
+            let digest = Digest::default();
+            each(Batch { asked: images.len(), numbers, input, pixels, regions, digest, skipped })?;
         }
         Ok(())
     }
-    fn digest(&self, _: &[Range<usize>]) -> Result<Digest> {
+    fn digest(&self, _: &[usize]) -> Result<Digest> {
         Ok(Digest::default())
     }
 }
@@ -88,8 +91,8 @@ fn work(images: usize, exemplars: bool) {
     let model = Model::new(&vs, &net);
     let noise = Noise::new(images);
     if !exemplars {
-        let ranges: Vec<Range<usize>> = (0..images).step_by(64).map(|s| s..(s + 64).min(images)).collect();
-        noise.batches(&ranges, &mut |batch| model.forward(&batch.input).map(drop)).unwrap();
+        let numbers: Vec<usize> = (0..images).collect();
+        noise.read(&numbers, 64, Want::Inputs, &mut |batch| model.forward(&batch.input).map(drop)).unwrap();
         return;
     }
     let graph = Traced::new(&model, &Tensor::zeros([1, 3, 6, 6], (tch::Kind::Float, Device::Cpu))).unwrap();

@@ -108,7 +108,7 @@ fn computed(golden: &Golden, k: usize, change: impl FnOnce(&mut Options)) -> (Ex
     let graph = Traced::new(&model, &probe.tensor(0..1).unwrap()).unwrap();
     let sites = golden.runs().into_iter().map(|(_, _, site)| site).collect::<Vec<_>>();
     let sites = graph.select(&sites).unwrap();
-    let mut options = golden.options(k);
+    let mut options = Options { maps: true, ..golden.options(k) };
     change(&mut options);
     (Exemplars::compute(&graph, &sites, &probe, &options).unwrap(), probe)
 }

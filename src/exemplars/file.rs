@@ -12,83 +12,30 @@
 //! | `S.levels`, `S.minima`, `S.maxima` | f32 `[U]` | |
 //! | `S.weakest.ids`, `S.random.ids`, … | as above | if asked for |
 //! | `S.sketch.*` | | see [`Sketch`](super::Sketch): lengths, codes, counts, zeros |
-//! | `S.matrix` | f16 `[images, U]` | spatial maxima, if asked for; rows are the images of `matrix.images` |
+//! | `S.summary.max`, `S.summary.mean` | f32 `[U, images]` | spatial maxima and means; columns are the images of `summary.images` |
+//! | `summary.images` | i64 `[images]` | image numbers, ascending |
 //! | `names.numbers`, `names.text`, … | | the exemplars' image numbers, and their names one after the other: name `i` ends at byte `names.ends[i]` |
 //!
 //! The header's one entry, `tch-audit`, is JSON: sites, sizes, options, fingerprints.
 
 use super::finish::{Finish, List};
+use super::header::{Header, SiteHeader, lists};
 use super::names::Names;
-use super::options::{Compat, Options};
 use super::settings::Settings;
-use super::state::State;
+use super::state::{SiteState, UnitState};
 use super::store::{self, Stored};
+use super::summaries;
 use super::topk::Candidate;
-use super::{Exemplar, Exemplars, Maxima, UnitExemplars};
-use crate::arrays::{Arrays, File, Opened};
-use crate::probe::{Preprocess, Skipped};
-use crate::{Error, Region, Result, UnitId};
-use half::f16;
+use crate::arrays::{Arrays, Put};
+use crate::{Error, Result};
 use rayon::prelude::*;
 use safetensors::Dtype;
-use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
-const FORMAT: u32 = 1;
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    model: String,
-    /// Digest of the images' names and content.
-    probe: String,
-    images: u64,
-    preprocess: Preprocess,
-    /// Height and width.
-    region: (usize, usize),
-    options: Chosen,
-    sites: Vec<SiteHeader>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct SiteHeader {
-    name: String,
-    channels: usize,
-    units: usize,
-    /// Height and width of the maps.
-    map: (usize, usize),
-}
-
-/// The options that a result depends on. The batch size is not among them: it changes last bits at most, and none where
-/// activations are exact.
-#[derive(Debug, Serialize, Deserialize)]
-struct Chosen {
-    k: usize,
-    quantile: f64,
-    weakest: usize,
-    random: usize,
-    seed: u64,
-    min_distance: usize,
-    maxima: bool,
-    compat: Compat,
-}
-
-impl Chosen {
-    fn of(o: &Options) -> Self {
-        Self {
-            k: o.k,
-            quantile: o.quantile,
-            weakest: o.weakest,
-            random: o.random,
-            seed: o.seed,
-            min_distance: o.min_distance,
-            maxima: o.maxima,
-            compat: o.compat,
-        }
-    }
-}
+/// Units whose regions are made at once.
+const UNITS: usize = 64;
 
 /// The states of a run's passes, one in memory at a time.
 pub(super) struct States<'a> {
@@ -103,7 +50,7 @@ impl<'a> States<'a> {
         Self { settings, load: Box::new(load), cached: RefCell::default() }
     }
 
-    fn get(&self, pass: usize) -> Result<Rc<Stored>> {
+    pub fn get(&self, pass: usize) -> Result<Rc<Stored>> {
         if let Some((number, stored)) = &*self.cached.borrow()
             && *number == pass
         {
@@ -116,115 +63,141 @@ impl<'a> States<'a> {
         Ok(stored)
     }
 
-    /// How many images were looked at, and which could not be read.
-    pub fn summary(&self) -> Result<(u64, Vec<Skipped>)> {
-        let stored = self.get(0)?;
-        Ok((stored.state.images, stored.state.skipped.clone()))
-    }
-
-    fn region(&self) -> (usize, usize) {
-        let preprocess = &self.settings.probe.preprocess;
-        self.settings.options.region_size.unwrap_or((preprocess.height, preprocess.width))
-    }
-
     fn finish<'s>(&'s self, stored: &'s Stored) -> Finish<'s> {
-        Finish { options: &self.settings.options, names: &stored.names, region: self.region() }
+        let options = &self.settings.options;
+        Finish { options, names: &stored.names, region: options.region(&self.settings.probe.preprocess) }
+    }
+}
+
+/// What is known of a site before its arrays are written: all but what is large.
+struct Columns {
+    header: SiteHeader,
+    /// Where its units are: passes, and which of their sites.
+    places: Vec<(usize, usize)>,
+    units: Vec<i64>,
+    levels: Vec<f32>,
+    minima: Vec<f32>,
+    maxima: Vec<f32>,
+    /// How many bins each sketch has.
+    bins: Vec<usize>,
+    /// Per list: image numbers and activations.
+    lists: Vec<(Vec<i64>, Vec<f32>)>,
+    summaries: Vec<summaries::Part>,
+}
+
+impl Columns {
+    fn new(site: &SiteState, lists: usize) -> Self {
+        let header = SiteHeader { name: site.name.clone(), channels: site.channels, units: 0, map: site.map };
+        let (places, units, summaries) = (Vec::new(), Vec::new(), Vec::new());
+        let (levels, minima, maxima, bins) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let lists = vec![(Vec::new(), Vec::new()); lists];
+        Self { header, places, units, levels, minima, maxima, bins, lists, summaries }
+    }
+
+    /// Adds the units of one pass; the images that are exemplars go to `shown`.
+    fn add(&mut self, site: &SiteState, finish: &Finish<'_>, lists: &[(List, &str, usize)], shown: &mut Vec<u64>) {
+        self.header.units += site.units.len();
+        self.units.extend(site.units.iter().map(|u| *u as i64));
+        self.levels.extend(site.states.iter().map(|s| finish.level(s)));
+        self.minima.extend(site.states.iter().map(|s| s.minimum));
+        self.maxima.extend(site.states.iter().map(|s| s.maximum));
+        self.bins.extend(site.states.iter().map(|s| s.sketch.codes.len()));
+        for ((list, _, k), (ids, activations)) in lists.iter().zip(&mut self.lists) {
+            for state in &site.states {
+                let chosen = finish.chosen(state, *list);
+                let chosen = chosen.iter().take(*k);
+                shown.extend(chosen.clone().map(|c| c.image));
+                ids.extend(chosen.clone().map(|c| c.image as i64).chain(std::iter::repeat(-1)).take(*k));
+                activations.extend(chosen.map(|c| c.activation).chain(std::iter::repeat(0.0)).take(*k));
+            }
+        }
+    }
+
+    /// Puts the arrays of the site among `arrays`.
+    fn put<'s>(&'s self, arrays: &mut Arrays<'s>, states: &'s States<'_>, images: usize, room: usize) {
+        let (name, count) = (&self.header.name, self.header.units);
+        let each = move |work: &mut dyn FnMut(&Finish<'_>, &SiteState) -> Result<()>| {
+            self.places.iter().try_for_each(|(pass, number)| {
+                let stored = states.get(*pass)?;
+                stored.state.sites.get(*number).map_or(Ok(()), |site| work(&states.finish(&stored), site))
+            })
+        };
+        arrays.add(format!("{name}.units"), Dtype::I64, &[count], &self.units);
+        for (what, values) in [("levels", &self.levels), ("minima", &self.minima), ("maxima", &self.maxima)] {
+            arrays.add(format!("{name}.{what}"), Dtype::F32, &[count], values);
+        }
+        store::put_sketches(arrays, name, &self.bins, move |put| {
+            each(&mut |_, site| site.states.iter().try_for_each(|s| put(&s.sketch)))
+        });
+        let (height, width) = states.settings.options.region(&states.settings.probe.preprocess);
+        let bytes = (height * width).div_ceil(8);
+        let all = lists(&states.settings.options, images as u64);
+        for ((list, prefix, k), (ids, activations)) in all.into_iter().zip(&self.lists) {
+            arrays.add(format!("{name}{prefix}.ids"), Dtype::I64, &[count, k], ids);
+            arrays.add(format!("{name}{prefix}.activations"), Dtype::F32, &[count, k], activations);
+            arrays.later(format!("{name}{prefix}.regions"), Dtype::U8, &[count, k, bytes], move |put| {
+                each(&mut |finish, site| {
+                    let mut some = site.states.chunks(UNITS);
+                    some.try_for_each(|some| put(&regions(finish, site, some, list, k * bytes)))
+                })
+            });
+        }
+        let mut summary = |what: &str, of: fn(&summaries::Part) -> &summaries::Series| {
+            arrays.later(format!("{name}.summary.{what}"), Dtype::F32, &[count, images], move |put: &mut Put<'_>| {
+                self.summaries.iter().try_for_each(|part| of(part).each_row(part.units.len(), images, room, put))
+            });
+        };
+        summary("max", |part| &part.maxima);
+        summary("mean", |part| &part.means);
     }
 }
 
 /// Writes the finished exemplars, whole or not at all.
 pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
     let settings = states.settings;
-    let options = &settings.options;
-    let (height, width) = states.region();
-    let bytes = (height * width).div_ceil(8);
-    let mut arrays = Arrays::default();
-    let (mut sites, mut names) = (Vec::new(), Names::default());
-    let (mut images, mut digest) = (0, String::new());
+    let (mut sites, mut names) = (Vec::<Columns>::new(), Names::default());
+    let (mut images, mut digest) = (Vec::<i64>::new(), String::new());
     for pass in 0..settings.passes.len() {
         let stored = states.get(pass)?;
         let (state, finish) = (&stored.state, states.finish(&stored));
-        if state.images == 0 {
+        if state.rows.len() == 0 {
             return Err(Error::invalid("probe set", "no readable image", "at least one"));
         }
-        (images, digest) = (state.images, state.digest.to_string());
-        if options.maxima && pass == 0 {
-            let rows: Vec<i64> = state.rows.iter().map(|n| *n as i64).collect();
-            arrays.add("matrix.images", Dtype::I64, &[rows.len()], &rows);
-        }
+        (images, digest) = (state.rows.iter().map(|n| n as i64).collect(), state.digest.to_string());
+        let lists = lists(&settings.options, state.rows.len());
         let mut shown = Vec::new();
-        for (number, site) in state.sites.iter().enumerate() {
-            let (name, units) = (&site.name, site.units.len());
-            let numbers: Vec<i64> = site.units.iter().map(|u| *u as i64).collect();
-            arrays.add(format!("{name}.units"), Dtype::I64, &[units], &numbers);
-            let mut per_unit = |what: &str, values: Vec<f32>| {
-                arrays.add(format!("{name}.{what}"), Dtype::F32, &[units], &values);
-            };
-            per_unit("levels", site.states.iter().map(|s| finish.level(s)).collect());
-            per_unit("minima", site.states.iter().map(|s| s.minimum).collect());
-            per_unit("maxima", site.states.iter().map(|s| s.maximum).collect());
-            let lengths: Vec<usize> = site.states.iter().map(|s| s.sketch.codes.len()).collect();
-            store::put_sketches(&mut arrays, name, &lengths, move |read| {
-                let stored = states.get(pass)?;
-                read(&mut stored.state.sites[number].states.iter().map(|s| &s.sketch));
-                Ok(())
-            });
-            if options.maxima {
-                arrays.add(format!("{name}.matrix"), Dtype::F16, &[state.rows.len(), units], &site.maxima);
+        for (number, (site, summaries)) in state.sites.iter().zip(state.summaries().into_parts()).enumerate() {
+            if sites.last().is_none_or(|last| last.header.name != site.name) {
+                sites.push(Columns::new(site, lists.len()));
             }
-            for (list, prefix, k) in lists(options, state.images) {
-                let (mut ids, mut activations) = (vec![-1i64; units * k], vec![0f32; units * k]);
-                for (unit, state) in site.states.iter().enumerate() {
-                    for (i, c) in finish.chosen(state, list).into_iter().enumerate().take(k) {
-                        ids[unit * k + i] = c.image as i64;
-                        activations[unit * k + i] = c.activation;
-                        shown.push(c.image);
-                    }
-                }
-                arrays.add(format!("{name}{prefix}.ids"), Dtype::I64, &[units, k], &ids);
-                arrays.add(format!("{name}{prefix}.activations"), Dtype::F32, &[units, k], &activations);
-                arrays.later(format!("{name}{prefix}.regions"), Dtype::U8, &[units, k, bytes], move || {
-                    let stored = states.get(pass)?;
-                    Ok(regions(&states.finish(&stored), &stored.state, number, list, k * bytes))
-                });
+            if let Some(columns) = sites.last_mut() {
+                columns.places.push((pass, number));
+                columns.summaries.push(summaries);
+                columns.add(site, &finish, &lists, &mut shown);
             }
-            sites.push(SiteHeader { name: name.clone(), channels: site.channels, units, map: site.map });
         }
         shown.sort_unstable();
         shown.dedup();
         names = names.and(&stored.names.only(shown));
     }
+    let units: usize = sites.iter().map(|site| site.header.units).sum();
+    // What is in memory of the summaries: little beside the candidates.
+    let room = (units << 10).clamp(1 << 20, summaries::ROOM as usize);
+    let mut arrays = Arrays::default();
+    arrays.add("summary.images", Dtype::I64, &[images.len()], &images);
+    sites.iter().for_each(|site| site.put(&mut arrays, states, images.len(), room));
     names.put(&mut arrays);
-    let header = Header {
-        format: FORMAT,
-        model: settings.model.clone(),
-        probe: digest,
-        images,
-        preprocess: settings.probe.preprocess.clone(),
-        region: (height, width),
-        options: Chosen::of(options),
-        sites,
-    };
+    let headers = sites.iter().map(|site| site.header.clone()).collect();
+    let header = Header::new(settings, digest, images.len() as u64, headers);
     crate::files::replace_at(path, |part| arrays.write(part, path, &header))
 }
 
-/// The lists that are written, what their arrays' names begin with, and how many places each has.
-fn lists(options: &Options, images: u64) -> Vec<(List, &'static str, usize)> {
-    let most = |k: usize| k.min(images as usize);
-    let all = [
-        (List::Strongest, "", options.k),
-        (List::Weakest, ".weakest", options.weakest),
-        (List::Random, ".random", options.random),
-    ];
-    all.into_iter().filter(|(_, _, k)| *k > 0).map(|(list, prefix, k)| (list, prefix, most(k))).collect()
-}
-
-/// The packed regions of one list of one site, `bytes` per unit.
-fn regions(finish: &Finish<'_>, state: &State, site: usize, list: List, bytes: usize) -> Vec<u8> {
-    let Some(site) = state.sites.get(site) else { return Vec::new() };
-    let mut packed = vec![0u8; site.states.len() * bytes];
-    packed.par_chunks_mut(bytes.max(1)).zip(&site.states).for_each_init(
-        || finish.upsampler(site),
+/// The packed regions of one list of some units of a site, `bytes` per unit.
+fn regions(finish: &Finish<'_>, site: &SiteState, units: &[UnitState], list: List, bytes: usize) -> Vec<u8> {
+    let mut packed = vec![0u8; units.len() * bytes];
+    let upsampler = finish.upsampler(site);
+    packed.par_chunks_mut(bytes.max(1)).zip(units).for_each_init(
+        || upsampler.clone(),
         |upsampler, (room, state)| {
             let level = finish.level(state);
             let of = |c: &Candidate| upsampler.region(&c.map, level).packed();
@@ -233,102 +206,4 @@ fn regions(finish: &Finish<'_>, state: &State, site: usize, list: List, bytes: u
         },
     );
     packed
-}
-
-impl Exemplars {
-    /// Reads the exemplars that a [`Run`](super::Run) or [`merge`](super::merge()) wrote; `path` is the file or the
-    /// folder that it is in. Their activation maps are not kept in the file.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::Invalid`] for a file that is something else.
-    pub fn load(path: impl AsRef<Path>) -> Result<Exemplars> {
-        let path = path.as_ref();
-        let path = if path.is_dir() { path.join(super::FILE) } else { path.to_path_buf() };
-        let file = File::read(&path)?;
-        let (arrays, header) = file.open::<Header>("an exemplars.safetensors that `tch-audit exemplars` wrote")?;
-        if header.format != FORMAT {
-            return Err(arrays.wrong(format!("format {}", header.format), format!("format {FORMAT}")));
-        }
-        header.preprocess.validate()?;
-        let c = &header.options;
-        let options = Options {
-            k: c.k,
-            quantile: c.quantile,
-            weakest: c.weakest,
-            random: c.random,
-            seed: c.seed,
-            min_distance: c.min_distance,
-            maxima: c.maxima,
-            compat: c.compat,
-            region_size: Some(header.region),
-            ..Options::default()
-        };
-        options.validate()?;
-        let mut maxima = None;
-        if options.maxima {
-            let images: Vec<i64> = arrays.all("matrix.images", Dtype::I64)?;
-            maxima = Some(Maxima { images: images.into_iter().map(|n| n as usize).collect(), sites: Vec::new() });
-        }
-        let mut units = Vec::new();
-        for site in &header.sites {
-            units.extend(read_site(&arrays, site, &options, &header)?);
-            if let Some(maxima) = &mut maxima {
-                let count = maxima.images.len().saturating_mul(site.units);
-                let values: Vec<f16> = arrays.get(&format!("{}.matrix", site.name), Dtype::F16, count)?;
-                maxima.sites.push((site.name.clone(), values));
-            }
-        }
-        let images = header.images as usize;
-        let names = Names::get(&arrays)?.to_map();
-        Ok(Exemplars { preprocess: header.preprocess, options, images, units, names, maxima })
-    }
-}
-
-fn read_site(arrays: &Opened<'_>, site: &SiteHeader, options: &Options, header: &Header) -> Result<Vec<UnitExemplars>> {
-    let (name, count) = (&site.name, site.units);
-    let numbers: Vec<i64> = arrays.get(&format!("{name}.units"), Dtype::I64, count)?;
-    let of = |what: &str| arrays.get::<f32>(&format!("{name}.{what}"), Dtype::F32, count);
-    let (levels, minima, maxima) = (of("levels")?, of("minima")?, of("maxima")?);
-    let sketches = store::get_sketches(arrays, name, count)?;
-    let mut units: Vec<UnitExemplars> = Vec::with_capacity(count);
-    for (i, sketch) in sketches.into_iter().enumerate() {
-        let unit = numbers[i];
-        if unit < 0 || unit >= site.channels as i64 {
-            return Err(arrays.wrong(format!("unit {unit} of site `{name}`"), format!("0 to {}", site.channels)));
-        }
-        units.push(UnitExemplars {
-            id: UnitId::new(name, unit as usize),
-            level: levels[i],
-            minimum: minima[i],
-            maximum: maxima[i],
-            dead: minima[i] >= maxima[i],
-            top: Vec::new(),
-            weakest: Vec::new(),
-            random: Vec::new(),
-            sketch,
-        });
-    }
-    let (height, width) = header.region;
-    let bytes = (height * width).div_ceil(8);
-    for (list, prefix, k) in lists(options, header.images) {
-        let total = count.saturating_mul(k);
-        let ids: Vec<i64> = arrays.get(&format!("{name}{prefix}.ids"), Dtype::I64, total)?;
-        let activations: Vec<f32> = arrays.get(&format!("{name}{prefix}.activations"), Dtype::F32, total)?;
-        let regions: Vec<u8> =
-            arrays.get(&format!("{name}{prefix}.regions"), Dtype::U8, total.saturating_mul(bytes))?;
-        for (i, ((id, activation), packed)) in ids.iter().zip(activations).zip(regions.chunks(bytes.max(1))).enumerate()
-        {
-            let Ok(image) = usize::try_from(*id) else { continue };
-            let Some(region) = Region::unpack(height, width, packed) else { continue };
-            let exemplar = Exemplar { image, activation, map: Vec::new(), region };
-            if let Some(unit) = units.get_mut(i / k.max(1)) {
-                match list {
-                    List::Strongest => unit.top.push(exemplar),
-                    List::Weakest => unit.weakest.push(exemplar),
-                    List::Random => unit.random.push(exemplar),
-                }
-            }
-        }
-    }
-    Ok(units)
 }

@@ -31,36 +31,33 @@ impl List {
 }
 
 impl Finish<'_> {
-    /// All units of a site, in order.
-    pub fn units(&self, site: &SiteState) -> Vec<UnitExemplars> {
-        (0..site.units.len()).into_par_iter().map_init(|| self.upsampler(site), |u, i| self.unit(site, i, u)).collect()
+    /// All units of a site, in order. What was kept of each is dropped on the way.
+    pub fn units(&self, site: SiteState) -> Vec<UnitExemplars> {
+        let upsampler = self.upsampler(&site);
+        let SiteState { name, units, states, .. } = site;
+        let each = states.into_par_iter().zip(units);
+        each.map_init(
+            || upsampler.clone(),
+            |upsampler, (state, unit)| self.unit(UnitId::new(&name, unit), state, upsampler),
+        )
+        .collect()
     }
 
-    /// The `i`-th unit of a site.
-    fn unit(&self, site: &SiteState, i: usize, upsampler: &mut Upsampler) -> UnitExemplars {
-        let state = &site.states[i];
-        let level = self.level(state);
+    fn unit(&self, id: UnitId, state: UnitState, upsampler: &mut Upsampler) -> UnitExemplars {
+        let level = self.level(&state);
         let mut finished = |list| {
-            let chosen = self.chosen(state, list).into_iter();
+            let chosen = self.chosen(&state, list).into_iter();
             let exemplar = |c: &Candidate| Exemplar {
                 image: c.image as usize,
                 activation: c.activation,
                 region: upsampler.region(&c.map, level),
-                map: c.map.clone(),
+                map: if self.options.maps { c.map.clone() } else { Vec::new() },
             };
             chosen.map(exemplar).collect::<Vec<_>>()
         };
-        UnitExemplars {
-            top: finished(List::Strongest),
-            weakest: finished(List::Weakest),
-            random: finished(List::Random),
-            id: UnitId::new(&site.name, site.units[i]),
-            level,
-            minimum: state.minimum,
-            maximum: state.maximum,
-            dead: is_dead(state),
-            sketch: state.sketch.clone(),
-        }
+        let (top, weakest, random) = (finished(List::Strongest), finished(List::Weakest), finished(List::Random));
+        let (minimum, maximum, dead) = (state.minimum, state.maximum, is_dead(&state));
+        UnitExemplars { id, level, minimum, maximum, dead, top, weakest, random, sketch: state.sketch.trimmed() }
     }
 
     pub fn upsampler(&self, site: &SiteState) -> Upsampler {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Merges the states of all shards of a run into `folder/exemplars.safetensors`: the bytes of the run in one piece, in
 /// whatever order the shards are given.
 ///
-/// `parts` are folders that shards wrote to, or state files.
+/// `parts` are folders that shards wrote to, or state files, each with its file of summaries beside it.
 ///
 /// # Errors
 /// [`Error::Invalid`] when a part is of another run (the first difference is named), when batches are missing or there
@@ -41,19 +41,17 @@ pub fn merge(folder: impl AsRef<Path>, parts: &[PathBuf]) -> Result<Done> {
             let part = store::read(file)?;
             match &mut merged {
                 None => merged = Some(part),
-                Some(sum) => {
-                    sum.names = sum.names.and(&part.names);
-                    sum.state.merge(part.state);
-                }
+                Some(sum) => sum.merge(part),
             }
         }
         merged.ok_or_else(|| Error::invalid("shards to merge", format!("none of pass {}", pass + 1), "all of them"))
     };
     let path = folder.join(FILE);
     let states = States::new(&settings, load);
-    let (images, skipped) = states.summary()?;
+    let mut done = Done::new(&settings, vec![path.clone()]);
+    done.saw(&states.get(0)?.state);
     file::write(&path, &states)?;
-    Ok(Done { files: vec![path], images, skipped, resumed: None })
+    Ok(done)
 }
 
 /// The state files among `parts`, in the order of their paths, each once.
@@ -79,7 +77,9 @@ fn state_files(parts: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// Whether a pass has every batch exactly once.
 fn covers(headers: &[(&PathBuf, Header)], pass: usize, batches: usize) -> Result<()> {
     let of_pass = headers.iter().filter(|(_, h)| h.pass == pass);
-    let mut done: Vec<_> = of_pass.flat_map(|(file, h)| h.done.iter().map(move |r| (r.start, r.end, *file))).collect();
+    let mut done: Vec<_> = of_pass
+        .flat_map(|(file, h)| h.done.ranges().iter().map(move |r| (r.start as usize, r.end as usize, *file)))
+        .collect();
     done.sort();
     let mut next = 0;
     for (start, end, file) in done {

@@ -77,7 +77,7 @@ impl Names {
         arrays.add("names.classes", Dtype::I64, &[self.classes.len()], &self.classes);
     }
 
-    pub fn get(arrays: &Opened<'_>) -> Result<Self> {
+    pub fn get(arrays: &Opened) -> Result<Self> {
         let numbers: Vec<u64> = arrays.all("names.numbers", Dtype::U64)?;
         let text: Vec<u8> = arrays.all("names.text", Dtype::U8)?;
         let ends: Vec<u64> = arrays.get("names.ends", Dtype::U64, numbers.len())?;

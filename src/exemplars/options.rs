@@ -1,5 +1,6 @@
 //! How exemplars are chosen.
 
+use crate::probe::Preprocess;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,14 +32,15 @@ pub struct Options {
     pub min_distance: usize,
     /// Units per site, where not all are wanted: site name to channels.
     pub units: BTreeMap<String, Vec<usize>>,
-    /// Whether to keep the spatial maximum of every unit on every image, see [`Exemplars::maxima`](super::Exemplars::maxima).
-    pub maxima: bool,
+    /// Whether [`Exemplars::compute`](super::Exemplars::compute) keeps the activation map of every exemplar, see
+    /// [`Exemplar::map`](super::Exemplar::map). They are not kept in files.
+    pub maps: bool,
     /// Height and width of the regions; the model's input size if not given.
     pub region_size: Option<(usize, usize)>,
     /// Whose behaviour to follow where MILAN's and Network Dissection's own code has defects.
     pub compat: Compat,
-    /// How many bytes the candidates and sketches may take; with less than needed the sites are read in several passes.
-    /// No limit by default. See [`estimate`](super::estimate).
+    /// How many bytes the candidates and sketches may take; with less than needed the sites are read in several passes, a
+    /// site that does not fit alone in several ranges of its units. No limit by default. See [`estimate`](super::estimate).
     pub budget: Option<u64>,
 }
 
@@ -68,7 +70,7 @@ impl Default for Options {
             seed: 0,
             min_distance: 1,
             units: BTreeMap::new(),
-            maxima: false,
+            maps: false,
             region_size: None,
             compat: Compat::Fixed,
             budget: None,
@@ -107,6 +109,11 @@ impl Options {
     /// How many candidates for exemplars each unit needs, see [`TopK::spaced`](super::topk::TopK::spaced).
     pub(super) fn candidates(&self) -> usize {
         self.k.saturating_mul(2 * self.min_distance - 1)
+    }
+
+    /// Height and width of the regions, over images of this preprocessing.
+    pub(super) fn region(&self, preprocess: &Preprocess) -> (usize, usize) {
+        self.region_size.unwrap_or((preprocess.height, preprocess.width))
     }
 
     /// The channels of a site that are looked at, ascending.

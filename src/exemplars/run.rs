@@ -2,11 +2,12 @@
 
 use super::file::{self, States};
 use super::options::Options;
-use super::pass::Passes;
+use super::passes::Passes;
 use super::settings::Settings;
 use super::shard::Shard;
 use super::state::State;
-use super::store::{self, Stored};
+use super::store::{self, Stored, tape_of};
+use super::tape::Tape;
 use super::{Estimate, estimate};
 use crate::graph::{Site, Traced};
 use crate::probe::{Images, Skipped};
@@ -23,9 +24,9 @@ const EVERY: usize = 64;
 /// Exemplars computed into a folder.
 ///
 /// Every so many batches what is kept is written to a state file in the folder. A run that is killed and started again
-/// goes on from there, and the result is the same to the byte. A [`Shard`] leaves its state files, which
-/// [`merge`](super::merge()) puts together; any sharding gives the bytes of the single run, as work is cut at the same
-/// batches.
+/// goes on from there, and the result is the same to the byte. A [`Shard`] leaves its state files, each with a file of
+/// summaries beside it, which [`merge`](super::merge()) puts together; any sharding gives the bytes of the single run, as
+/// work is cut at the same batches.
 ///
 /// ```no_run
 /// use tch_audit::exemplars::{Exemplars, Options, Run};
@@ -61,6 +62,10 @@ pub struct Done {
     pub files: Vec<PathBuf>,
     /// How many images were looked at, those of earlier attempts included.
     pub images: u64,
+    /// [`Traced::fingerprint`] of the model.
+    pub model: String,
+    /// Digest of the images that were looked at, see [`Images::digest`]; of a shard, of its part.
+    pub probe: String,
     /// The images that could not be read.
     pub skipped: Vec<Skipped>,
     /// At which batch of the first pass this attempt went on; `None` if it began at the beginning.
@@ -120,19 +125,18 @@ impl<'a, 'm> Run<'a, 'm> {
         let all = self.shard.batches(self.passes.batches());
         let files: Vec<PathBuf> = (0..self.settings.passes.len()).map(|p| folder.join(self.shard.file(p))).collect();
         let bar = crate::progress::bar("exemplars", self.images(&all) * files.len());
-        let mut done = Done { files: files.clone(), images: 0, skipped: Vec::new(), resumed: None };
+        let mut done = Done::new(&self.settings, files.clone());
         let mut only = None;
         for (pass, path) in files.iter().enumerate() {
             let begun = self.go_on(path, pass, &all)?;
-            let next = begun.as_ref().and_then(|s| s.done.last()).map_or(all.start, |r| r.end);
+            let next = begun.as_ref().and_then(|s| s.done.iter().last()).map_or(all.start, |last| last as usize + 1);
             if pass == 0 && begun.is_some() {
                 done.resumed = Some(next);
             }
-            let sites = &self.sites[self.settings.passes[pass].clone()];
-            let mut state = begun.map_or_else(|| self.passes.begin(sites), Ok)?;
+            let mut state = begun.map_or_else(|| self.begin(path, pass), Ok)?;
             bar.inc(self.images(&(all.start..next)) as u64);
             let save = |state: &State| store::write(path, &self.settings, pass, state, &self.passes.names(state));
-            self.passes.run(sites, &mut state, next..all.end, &bar, |state, number| {
+            self.passes.run(self.sites, &mut state, next..all.end, &bar, |state, number| {
                 let due = (number + 1 - all.start).is_multiple_of(self.every) && number + 1 < all.end;
                 if due { save(state) } else { Ok(()) }
             })?;
@@ -142,8 +146,7 @@ impl<'a, 'm> Run<'a, 'm> {
             if !keep && (next < all.end || !path.exists()) {
                 save(&state)?;
             }
-            done.images = state.images;
-            done.skipped.clone_from(&state.skipped);
+            done.saw(&state);
             only = keep.then_some(state);
         }
         bar.finish_and_clear();
@@ -153,7 +156,7 @@ impl<'a, 'm> Run<'a, 'm> {
         let finished = folder.join(FILE);
         let only = RefCell::new(only.map(|state| {
             let names = self.passes.names(&state);
-            store::in_memory(&self.settings, 0, state, names)
+            Stored::in_memory(&self.settings, 0, state, names)
         }));
         let states = States::new(&self.settings, |pass| match only.take() {
             Some(stored) => Ok(stored),
@@ -161,8 +164,10 @@ impl<'a, 'm> Run<'a, 'm> {
         });
         file::write(&finished, &states)?;
         drop(states);
-        for path in files.iter().filter(|p| p.exists()) {
-            std::fs::remove_file(path).map_err(Error::io("remove", path))?;
+        // States first: one without its summaries would be refused.
+        let tapes = files.iter().map(|state| tape_of(state));
+        for path in files.iter().cloned().chain(tapes).filter(|p| p.exists()) {
+            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
         done.files = vec![finished];
         Ok(done)
@@ -172,34 +177,55 @@ impl<'a, 'm> Run<'a, 'm> {
         batches.clone().map(|b| self.passes.images(b).len()).sum()
     }
 
+    /// The state of a pass before its first image.
+    fn begin(&self, path: &Path, pass: usize) -> Result<State> {
+        let sites = self.settings.begin(pass)?.unwrap_or_default();
+        Ok(State::new(sites, Tape::create(&tape_of(path))?))
+    }
+
     /// The state that an earlier attempt left, if it is of this run.
     fn go_on(&self, path: &Path, pass: usize, all: &Range<usize>) -> Result<Option<State>> {
         if !path.exists() {
             return Ok(None);
         }
-        let Stored { header, state, .. } = store::read(path)?;
+        let header = store::read_header(path)?;
         self.settings.same_as(
             &header.settings,
             path,
             "(as now); remove the file to begin anew, or name another folder",
         )?;
+        let Stored { header, mut state, .. } = store::read(path)?;
         let wrong =
             |received: String, allowed: &str| Err(Error::invalid(path.display().to_string(), received, allowed));
-        let fits = match state.done.as_slice() {
+        let fits = match state.done.ranges() {
             [] => true,
-            [done] => done.start == all.start && done.end <= all.end,
+            [done] => done.start == all.start as u64 && done.end <= all.end as u64,
             _ => false,
         };
         if header.pass != pass || !fits {
-            let received = format!("pass {} of batches {:?}", header.pass + 1, state.done);
+            let received = format!("pass {} of batches {:?}", header.pass + 1, state.done.ranges());
             return wrong(received, "a state of this shard");
         }
-        let seen: Vec<usize> = state.done.iter().flat_map(|r| r.clone().flat_map(|b| self.passes.images(b))).collect();
+        let seen: Vec<usize> = state.done.iter().flat_map(|b| self.passes.images(b as usize)).collect();
         if self.passes.source.digest(&seen)? != state.digest {
-            let images = self.images(&(all.start..state.done.last().map_or(all.start, |r| r.end)));
-            let received = format!("other images than the first {images} are now");
+            let received = format!("other images than the first {} are now", seen.len());
             return wrong(received, "the same images; remove the file to begin anew");
         }
+        state.tape.go_on(&tape_of(path))?;
         Ok(Some(state))
+    }
+}
+
+impl Done {
+    pub(super) fn new(settings: &Settings, files: Vec<PathBuf>) -> Self {
+        let (model, probe) = (settings.model.clone(), String::new());
+        Self { files, images: 0, model, probe, skipped: Vec::new(), resumed: None }
+    }
+
+    /// Takes over what a pass saw.
+    pub(super) fn saw(&mut self, state: &State) {
+        self.images = state.rows.len();
+        self.probe = state.digest.to_string();
+        self.skipped.clone_from(&state.skipped);
     }
 }

@@ -1,17 +1,18 @@
 //! What a result depends on, so that parts of different runs are not mixed.
 
+use super::Part;
 use super::options::Options;
-use super::pass::Passes;
+use super::passes::Passes;
+use super::state::SiteState;
 use crate::graph::Site;
-use crate::probe::Preprocess;
+use crate::probe::{Images, Preprocess};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::ops::Range;
 use std::path::Path;
 
 /// Raised when files of another version of this program cannot be gone on with.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that a run depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +23,8 @@ pub(super) struct Settings {
     pub model: String,
     pub probe: ProbeSet,
     pub sites: Vec<SiteRef>,
-    /// The sites of each pass.
-    pub passes: Vec<Range<usize>>,
+    /// What each pass reads.
+    pub passes: Vec<Vec<Part>>,
     pub options: Options,
 }
 
@@ -43,41 +44,74 @@ pub(super) struct SiteRef {
     pub channels: usize,
 }
 
+impl ProbeSet {
+    pub fn of(images: &dyn Images) -> Self {
+        let (fingerprint, preprocess) = (images.fingerprint(), images.preprocess().clone());
+        Self { images: images.len(), fingerprint, preprocess }
+    }
+}
+
 impl Settings {
-    pub fn new(passes: &Passes<'_, '_>, sites: &[Site], plan: Vec<Range<usize>>) -> Result<Self> {
+    pub fn new(passes: &Passes<'_, '_>, sites: &[Site], plan: Vec<Vec<Part>>) -> Result<Self> {
         Ok(Self {
             format: FORMAT,
             model: passes.traced.fingerprint()?,
-            probe: ProbeSet {
-                images: passes.source.len(),
-                fingerprint: passes.source.fingerprint(),
-                preprocess: passes.source.preprocess().clone(),
-            },
-            sites: sites.iter().map(|s| SiteRef { name: s.name.clone(), channels: s.units }).collect(),
+            probe: ProbeSet::of(passes.source),
+            sites: SiteRef::all(sites),
             passes: plan,
-            // What it does is in `passes`.
-            options: Options { budget: None, ..passes.options.clone() },
+            // What the budget does is in `passes`; maps are not for files.
+            options: Options { budget: None, maps: false, ..passes.options.clone() },
         })
+    }
+
+    /// The sites of a pass, before the first image; `None` for a pass that is none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for units that a site does not have.
+    pub fn begin(&self, pass: usize) -> Result<Option<Vec<SiteState>>> {
+        self.passes.get(pass).map_or(Ok(None), |parts| begin(&self.sites, parts, &self.options))
     }
 
     /// # Errors
     /// [`Error::Invalid`] that names the first difference to the settings that a file was made with.
     pub fn same_as(&self, other: &Settings, file: &Path, allowed: &str) -> Result<()> {
-        let (mine, theirs) = (serde_json::to_value(self), serde_json::to_value(other));
-        let difference = match (mine, theirs) {
-            (Ok(mine), Ok(theirs)) => difference(&mine, &theirs, ""),
-            _ => (self != other).then(|| ("settings".to_string(), String::new(), String::new())),
-        };
-        let Some((what, mine, theirs)) = difference else { return Ok(()) };
-        let what = match what.as_str() {
-            "model" => "the model's fingerprint".to_string(),
-            "probe.fingerprint" => {
-                "the fingerprint of the probe set (names, sizes and labels of its images)".to_string()
-            }
-            other => format!("`{other}`"),
-        };
-        Err(Error::invalid(file.display().to_string(), format!("{what} = {theirs}"), format!("{mine} {allowed}")))
+        same(self, other, file, allowed)
     }
+}
+
+impl SiteRef {
+    pub fn all(sites: &[Site]) -> Vec<Self> {
+        sites.iter().map(|s| Self { name: s.name.clone(), channels: s.units }).collect()
+    }
+}
+
+/// What is kept of these parts of `sites`, before the first image; `None` for parts that are not there.
+///
+/// # Errors
+/// [`Error::Invalid`] for units that a site does not have.
+pub(super) fn begin(sites: &[SiteRef], parts: &[Part], options: &Options) -> Result<Option<Vec<SiteState>>> {
+    let mut begun = Vec::with_capacity(parts.len());
+    for part in parts {
+        let Some(site) = sites.get(part.site) else { return Ok(None) };
+        let units = options.units_of(&site.name, site.channels)?;
+        let Some(units) = units.get(part.units.clone()) else { return Ok(None) };
+        begun.push(SiteState::new(&site.name, site.channels, units.to_vec(), options));
+    }
+    Ok(Some(begun))
+}
+
+/// # Errors
+/// [`Error::Invalid`] that names the first difference of `mine` to `theirs`, with which a file was made.
+pub(super) fn same(mine: &impl Serialize, theirs: &impl Serialize, file: &Path, allowed: &str) -> Result<()> {
+    let value = |of: serde_json::Result<Value>| of.map_err(|e| Error::io("write", file)(e.into()));
+    let (mine, theirs) = (value(serde_json::to_value(mine))?, value(serde_json::to_value(theirs))?);
+    let Some((what, mine, theirs)) = difference(&mine, &theirs, "") else { return Ok(()) };
+    let what = match what.as_str() {
+        "model" => "the model's fingerprint".to_string(),
+        "probe.fingerprint" => "the fingerprint of the probe set (names, sizes and labels of its images)".to_string(),
+        other => format!("`{other}`"),
+    };
+    Err(Error::invalid(file.display().to_string(), format!("{what} = {theirs}"), format!("{mine} {allowed}")))
 }
 
 /// The first place where two values differ, and what they have there.

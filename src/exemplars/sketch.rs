@@ -36,6 +36,13 @@ impl Sketch {
         Self { codes, counts, zeros: 0 }
     }
 
+    /// The same without the memory for more.
+    pub(super) fn trimmed(mut self) -> Self {
+        self.codes.shrink_to_fit();
+        self.counts.shrink_to_fit();
+        self
+    }
+
     /// From its fields; `None` unless the bins ascend and none is that of 0.
     pub(super) fn from_parts(codes: Vec<u16>, counts: Vec<u64>, zeros: u64) -> Option<Self> {
         let ascending = codes.windows(2).all(|w| w[0] < w[1]);

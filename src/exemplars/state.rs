@@ -4,8 +4,10 @@
 
 use super::options::Options;
 use super::sketch::Sketch;
+use super::tape::Tape;
 use super::topk::{Order, TopK};
 use crate::probe::{Digest, Skipped};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// What is kept of one unit.
@@ -81,68 +83,53 @@ pub(super) struct SiteState {
     pub map: (usize, usize),
     /// One per unit.
     pub states: Vec<UnitState>,
-    /// The spatial maxima of every image, `[images, units]`, as bits of `f16`; empty unless asked for.
-    pub maxima: Vec<u16>,
 }
 
 impl SiteState {
     pub fn new(name: &str, channels: usize, units: Vec<usize>, options: &Options) -> Self {
         let states = units.iter().map(|_| UnitState::new(options)).collect();
-        Self { name: name.to_string(), channels, units, map: (0, 0), states, maxima: Vec::new() }
+        Self { name: name.to_string(), channels, units, map: (0, 0), states }
     }
 }
 
 /// What is kept of one pass: some sites, some batches.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct State {
     pub sites: Vec<SiteState>,
-    /// The batches that were looked at, by number, ascending, apart from each other.
-    pub done: Vec<Range<usize>>,
-    /// How many images were looked at.
-    pub images: u64,
+    /// The batches that were looked at, by number.
+    pub done: Numbers,
+    /// The images that were looked at, by number.
+    pub rows: Numbers,
     pub digest: Digest,
-    /// The image of each row of the sites' maxima; empty unless asked for.
-    pub rows: Vec<u64>,
     /// Images that could not be read, sorted by path.
     pub skipped: Vec<Skipped>,
+    /// What was written down of every image.
+    pub tape: Tape,
 }
 
 impl State {
-    pub fn new(sites: Vec<SiteState>) -> Self {
-        Self { sites, done: Vec::new(), images: 0, digest: Digest::default(), rows: Vec::new(), skipped: Vec::new() }
+    pub fn new(sites: Vec<SiteState>, tape: Tape) -> Self {
+        let (done, rows) = (Numbers::default(), Numbers::default());
+        Self { sites, done, rows, digest: Digest::default(), skipped: Vec::new(), tape }
     }
 
-    /// Notes that batch `number` was looked at.
-    pub fn finished(&mut self, number: usize) {
-        match self.done.last_mut() {
-            Some(last) if last.end == number => last.end += 1,
-            _ => self.done.push(number..number + 1),
-        }
+    /// How many units there are, at all sites together.
+    pub fn units(&self) -> usize {
+        self.sites.iter().map(|s| s.units.len()).sum()
     }
 
     /// Takes over what another part saw: of the same sites, on other batches.
     pub fn merge(&mut self, other: State) {
-        let order = interleave(&self.rows, &other.rows);
         for (mine, theirs) in self.sites.iter_mut().zip(other.sites) {
             mine.map = if mine.map == (0, 0) { theirs.map } else { mine.map };
-            let width = mine.units.len();
-            mine.maxima = gather(&order, &mine.maxima, &theirs.maxima, width);
             mine.states.iter_mut().zip(theirs.states).for_each(|(a, b)| a.merge(b));
         }
-        self.rows = gather(&order, &self.rows, &other.rows, 1);
-        self.images += other.images;
+        self.done.merge(&other.done);
+        self.rows.merge(&other.rows);
         self.digest = self.digest.and(other.digest);
         self.skipped.extend(other.skipped);
         self.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut done: Vec<Range<usize>> = std::mem::take(&mut self.done);
-        done.extend(other.done);
-        done.sort_by_key(|r| r.start);
-        for range in done {
-            match self.done.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => self.done.push(range),
-            }
-        }
+        self.tape.merge(other.tape);
     }
 
     /// The numbers of all images that are candidates, ascending.
@@ -156,18 +143,67 @@ impl State {
     }
 }
 
-/// In which order rows of two parts come: whether each is of the second, and its place there.
-fn interleave(a: &[u64], b: &[u64]) -> Vec<(bool, usize)> {
-    let mut order: Vec<(u64, bool, usize)> = a.iter().enumerate().map(|(i, n)| (*n, false, i)).collect();
-    order.extend(b.iter().enumerate().map(|(i, n)| (*n, true, i)));
-    order.sort_unstable();
-    order.into_iter().map(|(_, second, i)| (second, i)).collect()
+/// Ascending numbers, as ranges apart from each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Numbers(Vec<Range<u64>>);
+
+impl Numbers {
+    /// Adds a number above all others.
+    pub fn push(&mut self, number: u64) {
+        match self.0.last_mut() {
+            Some(last) if last.end == number => last.end += 1,
+            _ => self.0.push(number..number + 1),
+        }
+    }
+
+    /// Adds numbers that are others.
+    fn merge(&mut self, other: &Numbers) {
+        let mut all = std::mem::take(&mut self.0);
+        all.extend(other.0.iter().cloned());
+        all.sort_by_key(|r| r.start);
+        for range in all {
+            match self.0.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => self.0.push(range),
+            }
+        }
+    }
+
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.0
+    }
+
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|r| r.end.saturating_sub(r.start)).fold(0, u64::saturating_add)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().flat_map(|r| r.clone())
+    }
 }
 
-fn gather<T: Copy>(order: &[(bool, usize)], a: &[T], b: &[T], width: usize) -> Vec<T> {
-    let row = |(second, i): &(bool, usize)| {
-        let of = if *second { b } else { a };
-        of.get(i * width..(i + 1) * width).unwrap_or_default()
-    };
-    order.iter().flat_map(row).copied().collect()
+impl FromIterator<Range<u64>> for Numbers {
+    /// From ranges that ascend, apart from each other.
+    fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> Self {
+        Self(ranges.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_parts_become_those_of_the_whole() {
+        let of = |numbers: &[u64]| {
+            let mut all = Numbers::default();
+            numbers.iter().for_each(|n| all.push(*n));
+            all
+        };
+        let (mut a, b) = (of(&[0, 1, 5, 9]), of(&[2, 3, 4, 7]));
+        a.merge(&b);
+        assert_eq!(a, of(&[0, 1, 2, 3, 4, 5, 7, 9]));
+        assert_eq!((a.len(), a.ranges()), (8, [0..6, 7..8, 9..10].as_slice()));
+    }
 }

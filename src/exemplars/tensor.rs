@@ -1,7 +1,7 @@
 //! The same as [`kernel`](super::kernel) by tensor operations, for activations that are not on the CPU.
 
-use super::kernel::Bad;
 use super::state::UnitState;
+use crate::pass::Bad;
 use tch::{Kind, TchError, Tensor};
 
 /// Units whose histograms are counted at once: 32 MiB of counters.
@@ -9,7 +9,8 @@ const UNITS: i64 = 64;
 const CODES: i64 = 1 << 16;
 
 /// Reads `maps`, `[images, channels, H, W]` on any device, into `states`, one per unit of `units` (channels); the spatial
-/// maxima go to `maxima`, `[units, images]`. Only histograms, maxima and the maps of candidates leave the device.
+/// maxima go to `maxima`, the spatial means to `means`, `[units, images]`. Only histograms, summaries and the maps of
+/// candidates leave the device. Means are as libtorch sums: equal to those of the kernel but for rounding.
 ///
 /// Inside: the first activation (by image, then unit) that is not finite; `states` are then not to be used.
 #[allow(clippy::type_complexity)]
@@ -19,6 +20,7 @@ pub(super) fn scan(
     units: &[usize],
     states: &mut [UnitState],
     maxima: &mut [f32],
+    means: &mut [f32],
 ) -> Result<Result<(), Bad>, TchError> {
     let images = numbers.len() as i64;
     let channels =
@@ -26,12 +28,13 @@ pub(super) fn scan(
     let maps = maps.f_to_kind(Kind::Float)?.f_index_select(1, &channels)?.f_flatten(2, -1)?;
     // [units, images, positions]
     let maps = maps.f_permute([1, 0, 2])?.f_contiguous()?;
-    if let Some(bad) = first_bad(&maps)? {
+    if let Some(bad) = first_bad(&maps, units)? {
         return Ok(Err(bad));
     }
     let most: Vec<f32> = (&maps.f_amax(-1, false)?.f_flatten(0, -1)?).try_into()?;
     let least: Vec<f32> = (&maps.f_amin([1, 2], false)?).try_into()?;
     maxima.copy_from_slice(&most);
+    means.copy_from_slice(&averages(&maps)?);
     for start in (0..units.len() as i64).step_by(UNITS as usize) {
         let length = UNITS.min(units.len() as i64 - start);
         count(&maps.f_narrow(0, start, length)?, &mut states[start as usize..(start + length) as usize])?;
@@ -60,8 +63,19 @@ pub(super) fn scan(
     Ok(Ok(()))
 }
 
+/// The means of `[units, images, positions]` over positions.
+fn averages(maps: &Tensor) -> Result<Vec<f32>, TchError> {
+    let mean: Vec<f32> = (&maps.f_mean_dim(-1, false, Kind::Float)?.f_flatten(0, -1)?).try_into()?;
+    if mean.iter().all(|x| x.is_finite()) {
+        return Ok(mean);
+    }
+    // Large numbers made a sum that single precision does not hold.
+    let parts = maps.f_div_scalar(maps.size()[2])?;
+    (&parts.f_sum_dim_intlist(-1, false, Kind::Float)?.f_flatten(0, -1)?).try_into()
+}
+
 /// The first value of `[units, images, positions]`, by image, then unit, that is not finite.
-fn first_bad(maps: &Tensor) -> Result<Option<Bad>, TchError> {
+fn first_bad(maps: &Tensor, channels: &[usize]) -> Result<Option<Bad>, TchError> {
     // [images, units]
     let bad = maps.f_isfinite()?.f_logical_not()?.f_any_dim(-1, false)?.f_transpose(0, 1)?.f_contiguous()?;
     let found: Vec<i64> = (&bad.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?).try_into()?;
@@ -70,7 +84,7 @@ fn first_bad(maps: &Tensor) -> Result<Option<Bad>, TchError> {
     let (image, unit) = (at / units, at % units);
     let plane: Vec<f32> = (&maps.f_get(unit)?.f_get(image)?).try_into()?;
     let value = plane.into_iter().find(|x| !x.is_finite()).unwrap_or(f32::NAN);
-    Ok(Some(Bad { unit: unit as usize, image: image as usize, value }))
+    Ok(Some(Bad { unit: channels[unit as usize], image: image as usize, value }))
 }
 
 /// Adds the values of `[units, images, positions]` to the units' sketches.
@@ -93,10 +107,11 @@ fn count(maps: &Tensor, states: &mut [UnitState]) -> Result<(), TchError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::{self, Maps};
+    use super::super::kernel;
     use super::super::options::Options;
     use super::*;
     use crate::hook::ffi;
+    use crate::pass::Planes;
 
     /// Both ways over the same batches.
     fn both(batches: &[Tensor], units: &[usize], options: &Options) -> [Result<Vec<UnitState>, Bad>; 2] {
@@ -108,23 +123,26 @@ mod tests {
             let numbers: Vec<usize> = (first..first + size[0] as usize).collect();
             first += numbers.len();
             let mut maxima = vec![vec![0f32; units.len() * numbers.len()]; 2];
+            let mut means = maxima.clone();
             if let Ok(states) = &mut results[0] {
                 let (channels, positions) = (size[1] as usize, (size[2] * size[3]) as usize);
                 let seen = ffi::with_floats(&batch.contiguous(), |values| {
-                    let maps = Maps { values, channels, positions, numbers: &numbers };
-                    kernel::scan(maps, units, states, &mut maxima[0])
+                    let maps = Planes { values, channels, positions };
+                    kernel::scan(maps, &numbers, units, states, &mut maxima[0], &mut means[0])
                 });
                 if let Err(bad) = seen.unwrap() {
                     results[0] = Err(bad);
                 }
             }
             if let Ok(states) = &mut results[1]
-                && let Err(bad) = scan(batch, &numbers, units, states, &mut maxima[1]).unwrap()
+                && let Err(bad) = scan(batch, &numbers, units, states, &mut maxima[1], &mut means[1]).unwrap()
             {
                 results[1] = Err(bad);
             }
             if results.iter().all(Result::is_ok) {
                 assert_eq!(maxima[0], maxima[1]);
+                assert!(means[0].iter().zip(&means[1]).all(|(a, b)| (a - b).abs() <= 1e-5));
+                assert!(means[0].iter().zip(&maxima[0]).all(|(mean, most)| mean <= most));
             }
         }
         results
@@ -157,11 +175,20 @@ mod tests {
         {
             let units: Vec<usize> = (0..6).collect();
             let mut states = vec![UnitState::new(&options); 6];
-            let mut maxima = vec![0f32; 24];
-            scan(&other, &[0, 1, 2, 3], &units, &mut states, &mut maxima).unwrap().unwrap();
+            let (mut maxima, mut means) = (vec![0f32; 24], vec![0f32; 24]);
+            scan(&other, &[0, 1, 2, 3], &units, &mut states, &mut maxima, &mut means).unwrap().unwrap();
             let [want, _] = both(std::slice::from_ref(&maps), &units, &options);
             assert_eq!(states, want.unwrap());
         }
+    }
+
+    #[test]
+    fn means_are_finite_where_their_sums_are_not() {
+        let maps = Tensor::full([1, 1, 40, 40], f64::from(f32::MAX / 2.0), (Kind::Float, tch::Device::Cpu));
+        let mut states = vec![UnitState::new(&Options::default())];
+        let (mut maxima, mut means) = ([0f32], [0f32]);
+        scan(&maps, &[0], &[0], &mut states, &mut maxima, &mut means).unwrap().unwrap();
+        assert!((means[0] / maxima[0] - 1.0).abs() < 1e-5, "{means:?}");
     }
 
     #[test]
@@ -171,7 +198,7 @@ mod tests {
         let _ = bad.get(2).get(3).get(0).get(0).fill_(f64::NEG_INFINITY);
         let _ = bad.get(3).get(0).get(0).get(0).fill_(f64::INFINITY);
         let [a, b] = both(&[bad], &[0, 2, 3, 4], &Options::default());
-        let want = Bad { unit: 2, image: 2, value: f32::NEG_INFINITY };
+        let want = Bad { unit: 3, image: 2, value: f32::NEG_INFINITY };
         assert_eq!((a.unwrap_err(), b.unwrap_err()), (want, want));
     }
 }

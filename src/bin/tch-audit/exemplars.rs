@@ -103,8 +103,8 @@ struct RunArguments {
     /// film that look the same.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive, help_heading = "What is kept")]
     min_distance: usize,
-    /// Also the largest activation of every unit on every image, as half-precision numbers.
-    #[arg(long, help_heading = "What is kept")]
+    /// Does nothing: the largest activation of every unit on every image is always kept.
+    #[arg(long, hide = true)]
     maxima: bool,
     /// Height and width of the regions, as in 112x112 [default: those of the model's input].
     #[arg(long, value_name = "HxW", value_parser = run::size, help_heading = "What is kept")]

@@ -1,13 +1,13 @@
 //! The forward passes: what units do on images with and without every concept.
 
 use super::overlap::Overlap;
-use crate::exemplars::{self, Compat, UnitExemplars, mask::Upsampler};
+use crate::exemplars::{Compat, UnitExemplars, mask::Upsampler};
 use crate::graph::{Site, Traced};
-use crate::hook::ffi;
-use crate::probe::paint::{Concept, Painted};
-use crate::probe::{Probe, image_tensor};
+use crate::pass::{self, Bad, Maps, Planes, Visitor, sweep};
+use crate::probe::paint::Concept;
+use crate::probe::{Batch, Images, PaintedImages, Probe};
+use crate::progress::Bar;
 use crate::{Error, Region, Result};
-use image::RgbImage;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -29,15 +29,6 @@ pub(super) struct Passes<'a, 'm> {
     pub seed: u64,
 }
 
-/// Images of one batch, as they go into the model.
-struct Batch {
-    images: Vec<RgbImage>,
-    /// Where the concept is, and how many pixels that are; none without paint.
-    regions: Vec<(Region, u64)>,
-    /// The number of the first image.
-    first: usize,
-}
-
 /// A unit that is looked at, with what is gathered about it.
 struct Watched {
     /// Its place in the result.
@@ -53,13 +44,13 @@ impl Passes<'_, '_> {
         let (sites, mut states): (Vec<Site>, Vec<Vec<Watched>>) = self.watched(units)?.into_iter().unzip();
         if !sites.is_empty() {
             let bar = crate::progress::bar("concepts", self.images.len() * (paints.len() + 1));
+            let numbers: Vec<usize> = (0..self.images.len()).collect();
             for paint in std::iter::once(None).chain(paints.iter().copied().map(Some)) {
                 states.iter_mut().flatten().for_each(|w| w.begin(paint.is_some()));
-                for first in (0..self.images.len()).step_by(self.batch_size) {
-                    let batch = self.batch(first, paint);
-                    self.pass(&sites, &batch, paint, &mut states)?;
-                    bar.inc(batch.images.len() as u64);
-                }
+                let painted = paint.map(|p| PaintedImages::new(self.images, p.clone(), self.seed));
+                let images: &dyn Images = painted.as_ref().map_or(self.images, |p| p);
+                let mut measuring = Measuring { states: &mut states, bar: &bar };
+                pass::run(self.traced, &sites, images, &numbers, self.batch_size, &mut measuring)?;
             }
             bar.finish_and_clear();
         }
@@ -90,49 +81,6 @@ impl Passes<'_, '_> {
         }
         Ok(watched.into_values().collect())
     }
-
-    fn batch(&self, first: usize, paint: Option<&Concept>) -> Batch {
-        let numbers = first..(first + self.batch_size).min(self.images.len());
-        let Some(concept) = paint else {
-            let images = numbers.map(|i| self.images.image(i).clone()).collect();
-            return Batch { images, regions: Vec::new(), first };
-        };
-        let (probe, seed) = (self.images, self.seed);
-        let painted: Vec<Painted> =
-            numbers.into_par_iter().map(|i| concept.paint(probe.image(i), image_seed(seed, i))).collect();
-        let (images, regions) = painted.into_iter().map(|p| (p.image, (p.region.area(), p.region))).unzip();
-        let regions: Vec<(u64, Region)> = regions;
-        Batch { images, regions: regions.into_iter().map(|(area, region)| (region, area)).collect(), first }
-    }
-
-    fn pass(&self, sites: &[Site], batch: &Batch, paint: Option<&Concept>, states: &mut [Vec<Watched>]) -> Result<()> {
-        let input = image_tensor(&batch.images, self.images.preprocess())?;
-        let _ = self.traced.read(sites, &input, |i, activation| {
-            let (Some(site), Some(watched)) = (sites.get(i), states.get_mut(i)) else { return Ok(()) };
-            let maps = exemplars::floats(site, activation)?;
-            let size = maps.size();
-            let map = (size[2] as usize, size[3] as usize);
-            let bad = ffi::with_floats(&maps, |a| scan(a, site.units, map, batch, watched));
-            match bad {
-                Some(None) => Ok(()),
-                Some(Some((image, unit, value))) => {
-                    let name = self.images.name(image);
-                    let image = paint.map_or_else(|| name.to_string(), |c| format!("{name} (painted: {})", c.name()));
-                    Err(Error::NonFinite { site: site.name.clone(), unit, image, value })
-                }
-                None => Err(Error::Torch {
-                    during: format!("reading site `{}`", site.name),
-                    message: "the activation could not be made contiguous".to_string(),
-                }),
-            }
-        })?;
-        Ok(())
-    }
-}
-
-/// Every image has its own randomness, whatever the batch size.
-fn image_seed(seed: u64, image: usize) -> u64 {
-    fastrand::Rng::with_seed(seed ^ (image as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).u64(..)
 }
 
 impl Watched {
@@ -144,34 +92,50 @@ impl Watched {
     }
 }
 
-/// Reads a batch of activations, `[images, units, map]`, into the watched units. Each unit is read by one thread, so that
-/// the result does not depend on their number. Returns the first (by image, then unit) value that is not finite.
-fn scan(
-    activations: &[f32],
-    units: usize,
-    map: (usize, usize),
-    batch: &Batch,
-    watched: &mut [Watched],
-) -> Option<(usize, usize, f32)> {
-    let positions = map.0 * map.1;
-    let first = batch.images.first()?;
-    if positions == 0 || units == 0 {
-        return None;
+/// Takes in batch after batch.
+struct Measuring<'s> {
+    /// Per site.
+    states: &'s mut [Vec<Watched>],
+    bar: &'s Bar,
+}
+
+impl Visitor for Measuring<'_> {
+    fn visit(&mut self, site: usize, maps: &Maps, batch: &Batch) -> Result<Result<(), Bad>> {
+        let Some(watched) = self.states.get_mut(site) else { return Ok(Ok(())) };
+        maps.lend(|planes| scan(planes, maps.size, &batch.regions, batch.numbers.len(), watched))
     }
-    let upsampler = Upsampler::new(map, (first.height() as usize, first.width() as usize), Compat::Fixed);
-    watched
+
+    fn end(&mut self, batch: &Batch) -> Result<()> {
+        self.bar.inc(batch.asked as u64);
+        Ok(())
+    }
+}
+
+/// Reads the maps of a batch, of this size, into the watched units; `painted` is where the images are, one each, or empty.
+/// Each unit is read by one thread, so that the result does not depend on their number.
+fn scan(
+    planes: Planes<'_>,
+    map: (usize, usize),
+    painted: &[Region],
+    images: usize,
+    watched: &mut [Watched],
+) -> Result<(), Bad> {
+    let areas: Vec<u64> = painted.iter().map(Region::area).collect();
+    let upsampler = painted.first().map(|r| Upsampler::new(map, (r.height(), r.width()), Compat::Fixed));
+    let bad = watched
         .par_iter_mut()
         .map_init(
             || upsampler.clone(),
             |upsampler, state| {
-                let planes = activations.chunks_exact(positions).skip(state.unit).step_by(units);
-                for (image, plane) in planes.enumerate() {
-                    if let Some(&value) = plane.iter().find(|x| !x.is_finite()) {
-                        return Some((batch.first + image, state.unit, value));
-                    }
-                    let peak = plane.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
-                    match (batch.regions.get(image), state.response.painted.last_mut()) {
-                        (Some((region, area)), Some((maxima, overlap))) => {
+                for image in 0..images {
+                    let plane = planes.plane(image, state.unit);
+                    let peak = match sweep(plane) {
+                        Ok(seen) => seen.most,
+                        Err(value) => return Some(Bad { image, unit: state.unit, value }),
+                    };
+                    let overlap = (painted.get(image), areas.get(image), upsampler.as_mut());
+                    match (overlap, state.response.painted.last_mut()) {
+                        ((Some(region), Some(area), Some(upsampler)), Some((maxima, overlap))) => {
                             maxima.push(peak);
                             overlap.add_upsampled(upsampler, plane, state.level, region, *area);
                         }
@@ -181,6 +145,6 @@ fn scan(
                 None
             },
         )
-        .flatten()
-        .min_by_key(|(image, unit, _)| (*image, *unit))
+        .reduce(|| None, Bad::first);
+    bad.map_or(Ok(()), Err)
 }

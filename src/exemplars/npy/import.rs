@@ -1,6 +1,6 @@
 //! Reading MILAN's own layout.
 
-use crate::exemplars::{Exemplar, Exemplars, ImageRef, Options, Sketch, UnitExemplars};
+use crate::exemplars::{Exemplar, Exemplars, ImageRef, Options, Sketch, Summaries, UnitExemplars};
 use crate::probe::{Preprocess, Probe};
 use crate::{Error, Region, Result, UnitId};
 use image::RgbImage;
@@ -43,7 +43,8 @@ pub fn import_npy(folder: &Path) -> Result<(Exemplars, Probe)> {
     let probe = Probe::from_images(read.images, Some(names), None, preprocess.clone())?;
     let k = read.units.iter().map(|u| u.top.len()).max().unwrap_or(0).max(1);
     let options = Options { k, region_size: Some((height, width)), ..Options::default() };
-    Ok((Exemplars { preprocess, options, images, units: read.units, names: read.names, maxima: None }, probe))
+    let summaries = Summaries::default();
+    Ok((Exemplars { preprocess, options, images, units: read.units, names: read.names, summaries }, probe))
 }
 
 /// `layer10` after `layer2`.

@@ -5,10 +5,13 @@ use anyhow::Context;
 use clap::{Args, ValueHint};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
-use tch_audit::exemplars::{Exemplars, export_npy};
+use tch_audit::exemplars::{Exemplars, Stored, export_npy};
 use tch_audit::probe::{Corrupt, ImageFolder, Images};
 use tch_audit::report::picture::{self, Framing};
 use tch_audit::{exit, report};
+
+/// Units that are in memory at once.
+const UNITS: usize = 256;
 
 /// Draw finished exemplars, or write them as MILAN's own Python reads them.
 #[derive(Debug, Args)]
@@ -48,18 +51,17 @@ pub struct Outputs {
 }
 
 pub fn export(arguments: &Export, common: &Common) -> anyhow::Result<u8> {
-    let exemplars = Exemplars::load(&arguments.exemplars)?;
+    let stored = Stored::open(&arguments.exemplars)?;
     anyhow::ensure!(
         arguments.outputs.any(),
         "nothing to export: received neither --pictures nor --crops nor --milan DIR, allowed any of them"
     );
-    let mut folder =
-        ImageFolder::open(&arguments.probe).preprocess(exemplars.preprocess.clone()).corrupt(Corrupt::Skip);
+    let mut folder = ImageFolder::open(&arguments.probe).preprocess(stored.preprocess().clone()).corrupt(Corrupt::Skip);
     if let Some(n) = arguments.limit_per_class {
         folder = folder.limit_per_class(n);
     }
     let out = if arguments.exemplars.is_dir() { arguments.exemplars.as_path() } else { Path::new(".") };
-    arguments.outputs.write(&exemplars, &folder.stream()?, out, common)?;
+    arguments.outputs.write(&stored, &folder.stream()?, out, common)?;
     Ok(exit::CLEAN)
 }
 
@@ -68,31 +70,43 @@ impl Outputs {
         self.pictures || self.crops || self.milan.is_some()
     }
 
-    pub fn write(&self, exemplars: &Exemplars, source: &dyn Images, out: &Path, common: &Common) -> anyhow::Result<()> {
+    /// Writes what was asked for, of some units after the other, so that they need not all be in memory.
+    pub fn write(&self, stored: &Stored, source: &dyn Images, out: &Path, common: &Common) -> anyhow::Result<()> {
         if self.pictures || self.crops {
-            let framing = if self.crops { Framing::Crop } else { Framing::Whole };
             let folder = out.join("pictures");
             std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-            let draw = |unit| -> anyhow::Result<bool> {
-                let image =
-                    |i: usize| (i < source.len()).then(|| source.image(i).ok()).flatten().map(|i| i.into_owned());
-                let Some(sheet) = picture::contact_sheet(unit, framing, image) else { return Ok(false) };
-                let path = out.join(picture::path(&unit.id));
-                report::write_atomically(&path, |file| picture::write_png(&sheet, file))?;
-                Ok(true)
-            };
-            let drawn: Vec<bool> = exemplars.units.par_iter().map(draw).collect::<anyhow::Result<_>>()?;
+            let mut drawn = 0;
+            for site in stored.sites() {
+                for start in (0..site.units.len()).step_by(UNITS) {
+                    let some = stored.load_units(&site.name, start..(start + UNITS).min(site.units.len()))?;
+                    drawn += self.draw(&some, source, out)?;
+                }
+            }
             if !common.quiet {
-                let count = drawn.iter().filter(|d| **d).count();
-                output::note(&format!("drew {count} units to {}", folder.display()));
+                output::note(&format!("drew {drawn} units to {}", folder.display()));
             }
         }
         if let Some(folder) = &self.milan {
-            export_npy(exemplars, source, folder)?;
+            for site in stored.sites() {
+                export_npy(&stored.load_sites(&[&site.name])?, source, folder)?;
+            }
             if !common.quiet {
                 output::note(&format!("wrote MILAN's layout to {}", folder.display()));
             }
         }
         Ok(())
+    }
+
+    /// Draws the units that have exemplars; returns how many those are.
+    fn draw(&self, exemplars: &Exemplars, source: &dyn Images, out: &Path) -> anyhow::Result<usize> {
+        let framing = if self.crops { Framing::Crop } else { Framing::Whole };
+        let draw = |unit| -> anyhow::Result<usize> {
+            let image = |i: usize| (i < source.len()).then(|| source.image(i).ok()).flatten().map(|i| i.into_owned());
+            let Some(sheet) = picture::contact_sheet(unit, framing, image) else { return Ok(0) };
+            let path = out.join(picture::path(&unit.id));
+            report::write_atomically(&path, |file| picture::write_png(&sheet, file))?;
+            Ok(1)
+        };
+        exemplars.units.par_iter().map(draw).sum()
     }
 }

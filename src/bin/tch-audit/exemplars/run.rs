@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch_audit::Traced;
-use tch_audit::exemplars::{Compat, Done, Exemplars, Options, Run, merge as merge_shards};
+use tch_audit::exemplars::{Compat, Done, Options, Run, Stored, merge as merge_shards};
 use tch_audit::probe::{Corrupt, ImageFolder};
 use tch_audit::{Model, exit};
 
@@ -37,7 +37,7 @@ pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
     let done = run.write(&arguments.out).with_context(|| format!("cannot run {}", model_path.display()))?;
     say(common, &done, clock);
     if arguments.outputs.any() && arguments.shard.unwrap_or_default().is_whole() {
-        arguments.outputs.write(&Exemplars::load(&arguments.out)?, &source, &arguments.out, common)?;
+        arguments.outputs.write(&Stored::open(&arguments.out)?, &source, &arguments.out, common)?;
     }
     Ok(exit::CLEAN)
 }
@@ -82,7 +82,7 @@ impl RunArguments {
             seed: self.seed,
             min_distance: self.min_distance,
             units,
-            maxima: self.maxima,
+            maps: false,
             region_size: self.region_size,
             compat: if self.official { Compat::Official } else { Compat::Fixed },
             budget: self.budget,

@@ -1,7 +1,7 @@
 //! A checkpoint as safetensors, with settings and vocabulary as JSON beside it.
 
 use super::settings::{Parts, Settings, wrong};
-use crate::arrays::{Arrays, File};
+use crate::arrays::{Arrays, Opened};
 use crate::{Error, Result};
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -19,8 +19,7 @@ pub(super) fn read(path: &Path) -> Result<Parts> {
     let json = json_of(path);
     let text = std::fs::read_to_string(&json).map_err(Error::io("read", &json))?;
     let settings: Settings = serde_json::from_str(&text).map_err(|e| wrong(&json, format!("settings with {e}")))?;
-    let file = File::read(path)?;
-    let (arrays, format) = file.open::<u32>("a checkpoint that `tch-audit milan convert` wrote")?;
+    let (arrays, format) = Opened::open::<u32>(path, "a checkpoint that `tch-audit milan convert` wrote")?;
     if format != FORMAT {
         return Err(arrays.wrong(format!("format {format}"), format!("format {FORMAT}")));
     }

@@ -4,7 +4,8 @@
 //! and standard deviation travel with everything that is computed from them. Probes come from a folder
 //! ([`ImageFolder`]), from memory ([`Probe::from_images`], [`Probe::from_tensor`]), are drawn ([`drawn`]), or are what a
 //! generator makes ([`Probe::generated`]). An [`ImageStream`] reads the images of a folder while the model runs, where
-//! there are too many to hold; both are [`Images`].
+//! there are too many to hold. Both are [`Images`], and so are some of others ([`Selected`]), others changed
+//! ([`Changed`]) and others with a concept on each ([`PaintedImages`]).
 //! [`paint`] puts concepts (text, colours, stripes, …) onto such images.
 
 use crate::{Error, Result};
@@ -14,27 +15,38 @@ use std::{ops::Range, path::PathBuf, sync::Arc};
 use tch::Tensor;
 
 mod ahead;
+mod changed;
 mod decode;
 mod drawn;
 mod files;
 mod folder;
 mod generated;
+mod identity;
 mod images;
 mod memory;
 pub mod paint;
+mod painted;
 mod preprocess;
+mod reading;
 mod resize;
 pub(crate) mod seed;
+mod selected;
 mod shape;
 mod stream;
 
+pub use changed::Changed;
 pub use drawn::drawn;
 pub use folder::{Corrupt, ImageFolder};
 use generated::Shown;
-pub use images::{Batch, Digest, Images, Want, example};
+use identity::Origin;
+pub use images::{Batch, Digest, Images, Made, Maker, Want};
 pub use memory::Labels;
+pub use painted::PaintedImages;
 pub use preprocess::{Preprocess, image_tensor};
+pub(crate) use reading::{PIXEL_BATCH, pixels, unlabelled};
+pub use reading::{example, labels, split};
 pub use resize::{Fit, resize};
+pub use selected::Selected;
 pub use stream::ImageStream;
 
 /// Images at a model's input size, with names, perhaps labels, and the preprocessing that the model wants.
@@ -48,6 +60,8 @@ pub struct Probe {
     classes: Vec<String>,
     preprocess: Preprocess,
     skipped: Vec<Skipped>,
+    /// The files that the pixels come from, if that is all that was done to them.
+    origin: Option<Origin>,
     shown: Shown,
 }
 
@@ -136,7 +150,7 @@ impl Probe {
     fn inputs(&self, numbers: &[usize]) -> Result<Tensor> {
         self.shown.tensor(numbers).unwrap_or_else(|| {
             let images: Vec<&RgbImage> = numbers.iter().map(|i| self.images[*i].as_ref()).collect();
-            preprocess::tensor_of(&images, &self.preprocess)
+            image_tensor(&images, &self.preprocess)
         })
     }
 
@@ -155,6 +169,7 @@ impl Probe {
             classes: self.classes.clone(),
             preprocess: self.preprocess.clone(),
             skipped: self.skipped.clone(),
+            origin: self.origin.as_ref().map(|origin| origin.select(indices)),
             shown: self.shown.select(indices),
         })
     }
@@ -164,13 +179,31 @@ impl Probe {
     /// `f` must keep the size; if it does not, [`tensor`](Self::tensor) returns an error.
     pub fn map(&self, f: impl Fn(usize, &RgbImage) -> RgbImage + Sync) -> Probe {
         let images = self.images.par_iter().enumerate().map(|(i, image)| Arc::new(f(i, image))).collect();
-        Probe { images, shown: self.shown.changed(), ..self.clone() }
+        Probe { images, origin: None, shown: self.shown.changed(), ..self.clone() }
     }
 
-    /// A hash of pixels, names, labels, class names and preprocessing: 64 hexadecimal digits (BLAKE3).
+    /// A hash of pixels, names, labels, class names and preprocessing: 64 hexadecimal digits (BLAKE3). Of images that were
+    /// read from files, and not [changed](Self::map), it is that of the files: the one of their
+    /// [`ImageStream`]; their content is in [`digest`](Images::digest).
     ///
     /// Equal probes have equal fingerprints on every machine, whatever the number of threads.
     pub fn fingerprint(&self) -> String {
+        match &self.origin {
+            Some(origin) => {
+                let lengths = |chunk: Range<usize>| origin.files[chunk].iter().map(|(length, _)| *length).collect();
+                identity::fingerprint(self, origin.fit, &lengths)
+            }
+            None => self.hash(),
+        }
+    }
+
+    /// Of image `i`, which exists.
+    fn digest_of(&self, i: usize) -> Digest {
+        let of_pixels = || Digest::of(&self.names[i], self.images[i].as_raw());
+        self.origin.as_ref().map_or_else(of_pixels, |origin| origin.files[i].1)
+    }
+
+    fn hash(&self) -> String {
         let mut hash = blake3::Hasher::new();
         let text = |hash: &mut blake3::Hasher, s: &str| {
             hash.update(&(s.len() as u64).to_le_bytes()).update(s.as_bytes());
@@ -199,21 +232,7 @@ impl Probe {
     /// Both parts keep the order of the images. Without labels all images count as one class.
     /// **Errors:** [`Error::Invalid`] unless `0 < fraction < 1`.
     pub fn split(&self, seed: u64, fraction: f64) -> Result<(Probe, Probe)> {
-        if !(fraction > 0.0 && fraction < 1.0) {
-            return Err(Error::invalid("fraction of a split", fraction, "above 0 and below 1"));
-        }
-        let mut chosen = vec![false; self.len()];
-        let (mut seen, mut taken) = (0usize, 0usize);
-        for class in 0..self.classes.len().max(1) {
-            let mut members: Vec<usize> = (0..self.len()).filter(|&i| self.label(i).unwrap_or(0) == class).collect();
-            fastrand::Rng::with_seed(seed::mix(seed, class as u64)).shuffle(&mut members);
-            seen += members.len();
-            // What rounding left over from earlier classes is made up for here, so that the total is right too.
-            let share = ((seen as f64 * fraction).round() as usize).saturating_sub(taken).min(members.len());
-            taken += share;
-            members.iter().take(share).for_each(|&i| chosen[i] = true);
-        }
-        let part = |side: bool| (0..self.len()).filter(|&i| chosen[i] == side).collect::<Vec<_>>();
-        Ok((self.select(&part(true))?, self.select(&part(false))?))
+        let (part, rest) = split(self, seed, fraction)?;
+        Ok((self.select(&part)?, self.select(&rest)?))
     }
 }

@@ -3,10 +3,11 @@
 //! The threads are not rayon's: whoever uses the batches waits for them, and would wait for ever on a thread of a rayon
 //! pool that has no other.
 
+use super::generated::not_inputs;
+use super::images::{Made, Maker, readable};
 use super::preprocess::{Normalizer, check_size};
-use super::{Batch, Corrupt, Digest, Preprocess, Skipped, Want};
-use crate::{Error, Region, Result};
-use image::RgbImage;
+use super::{Batch, Corrupt, Digest, Images, Preprocess, Skipped, Want};
+use crate::{Error, Result};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -22,30 +23,34 @@ const PART: usize = 1 << 14;
 /// What is being done when libtorch fails.
 const DURING: &str = "making a tensor of images";
 
+/// [`Images::read`] with the images' makers.
+pub(super) fn read<I: Images + ?Sized>(
+    images: &I,
+    numbers: &[usize],
+    batch: usize,
+    want: Want,
+    each: &mut dyn FnMut(Batch) -> Result<()>,
+) -> Result<()> {
+    readable(numbers, images.len(), batch)?;
+    if want.inputs() && !images.are_inputs() {
+        return Err(not_inputs());
+    }
+    let order = Order { numbers, batch, want, preprocess: images.preprocess(), corrupt: images.corrupt() };
+    batches(&order, &|| images.maker(), each)
+}
+
 /// Which images are made, and in what form.
-pub(super) struct Order<'a> {
-    pub numbers: &'a [usize],
-    pub batch: usize,
-    pub want: Want,
-    pub preprocess: &'a Preprocess,
-    pub corrupt: Corrupt,
+struct Order<'a> {
+    numbers: &'a [usize],
+    batch: usize,
+    want: Want,
+    preprocess: &'a Preprocess,
+    corrupt: Corrupt,
 }
-
-/// What became of one image.
-pub(super) struct Made {
-    pub digest: Digest,
-    /// [`Error::Image`] may be passed over, every other error ends the reading.
-    pub image: Result<Arc<RgbImage>>,
-    /// Where it was changed.
-    pub region: Option<Region>,
-}
-
-/// Makes images, one after the other, on one thread.
-pub(super) type Maker<'a> = Box<dyn FnMut(usize) -> Made + 'a>;
 
 /// Hands the images of an order to `each`, in order, on this thread, while as many threads as rayon would use here make the
 /// next ones, each with a maker of its own.
-pub(super) fn batches<'m>(
+fn batches<'m>(
     order: &Order<'_>,
     maker: &(dyn Fn() -> Maker<'m> + Sync),
     each: &mut dyn FnMut(Batch) -> Result<()>,
@@ -283,6 +288,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use image::RgbImage;
 
     #[test]
     fn a_panic_while_reading_goes_on_in_the_caller() {

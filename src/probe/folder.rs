@@ -1,11 +1,14 @@
 //! Probes from a folder of JPEG and PNG files.
 
 use super::files::Files;
-use super::{Fit, Labels, Preprocess, Probe, Skipped, decode, resize::Shaper};
+use super::identity::Origin;
+use super::stream::{ImageStream, Reader};
+use super::{Digest, Fit, Labels, Made, Preprocess, Probe, Skipped, decode};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Folders nested deeper than this below a class are refused (links may form circles).
 const MAX_DEPTH: usize = 16;
@@ -91,21 +94,19 @@ impl ImageFolder {
     /// those are fatal; [`Error::Invalid`] if there is no image, if a class has none, if images lie both in the
     /// folder and in sub-folders, if the limit is 0, or if the preprocessing is missing or not valid.
     pub fn load(&self) -> Result<Probe> {
-        let preprocess = self.checked()?;
-        let files = self.find()?;
-        let (read, skipped) = self.read(&files, &preprocess)?;
+        let stream = self.stream()?;
+        let (read, skipped) = self.read(&stream)?;
         if let (true, Some(first)) = (read.is_empty(), skipped.first()) {
-            let received = format!("{} files, none readable ({}: {})", files.len(), first.path.display(), first.reason);
+            let count = stream.files.len();
+            let received = format!("{count} files, none readable ({}: {})", first.path.display(), first.reason);
             return Err(Error::invalid(format!("image folder {}", self.root.display()), received, "JPEG or PNG files"));
         }
-        let names = read.iter().map(|(i, _)| files.name(*i).to_string()).collect();
-        let labels: Option<Vec<usize>> = read.iter().map(|(i, _)| files.label(*i)).collect();
-        let labels = match labels {
-            Some(labels) => Some(Labels::new(labels, files.classes())?),
-            None => None,
-        };
-        let images = read.into_iter().map(|(_, image)| image).collect();
-        Ok(Probe { skipped, ..Probe::from_images(images, Some(names), labels, preprocess)? })
+        let names = read.iter().map(|read| stream.files.name(read.number).to_string()).collect();
+        let labels: Option<Vec<usize>> = read.iter().map(|read| stream.files.label(read.number)).collect();
+        let labels = labels.map(|labels| Labels::new(labels, stream.files.classes())).transpose()?;
+        let origin = Origin { fit: stream.fit, files: read.iter().map(|read| (read.length, read.digest)).collect() };
+        let images = read.into_iter().map(|read| read.image).collect();
+        Ok(Probe { skipped, origin: Some(origin), ..Probe::shared(images, Some(names), labels, stream.preprocess)? })
     }
 
     /// The preprocessing, if what was asked for makes sense.
@@ -176,37 +177,39 @@ impl ImageFolder {
         Ok(files)
     }
 
-    /// The images with their file's number, and the files left out.
-    #[allow(clippy::type_complexity)]
-    fn read(&self, files: &Files, preprocess: &Preprocess) -> Result<(Vec<(usize, RgbImage)>, Vec<Skipped>)> {
-        let bar = crate::progress::bar("reading", files.len());
-        let (mut read, mut skipped) = (Vec::with_capacity(files.len()), Vec::new());
-        for start in (0..files.len()).step_by(CHUNK) {
-            let chunk = start..files.len().min(start + CHUNK);
-            let results: Vec<Result<RgbImage, String>> = chunk
-                .clone()
-                .into_par_iter()
-                .map_init(
-                    || (Vec::new(), Shaper::new(preprocess, self.fit)),
-                    |(bytes, shaper), i| {
-                        decode::read(&files.path(i), bytes)?;
-                        let image = shaper.shape(decode::decode(bytes)?);
-                        bar.inc(1);
-                        image.map_err(|e| e.to_string())
-                    },
-                )
-                .collect();
-            for (i, result) in chunk.zip(results) {
-                match (result, self.corrupt) {
-                    (Ok(image), _) => read.push((i, image)),
-                    (Err(reason), Corrupt::Fatal) => return Err(Error::Image { path: files.path(i), reason }),
-                    (Err(reason), Corrupt::Skip) => skipped.push(Skipped { path: files.path(i), reason }),
+    /// The images of a stream, and the files left out.
+    fn read(&self, stream: &ImageStream) -> Result<(Vec<Read>, Vec<Skipped>)> {
+        let count = stream.files.len();
+        let bar = crate::progress::bar("reading", count);
+        let (mut read, mut skipped) = (Vec::with_capacity(count), Vec::new());
+        for start in (0..count).step_by(CHUNK) {
+            let chunk = start..count.min(start + CHUNK);
+            let make = |reader: &mut Reader<'_>, i| {
+                let made = reader.make(i);
+                bar.inc(1);
+                (made, reader.length())
+            };
+            let results: Vec<(Made, u64)> =
+                chunk.clone().into_par_iter().map_init(|| Reader::new(stream), make).collect();
+            for (number, (Made { digest, image, .. }, length)) in chunk.zip(results) {
+                match (image, self.corrupt) {
+                    (Ok(image), _) => read.push(Read { number, image, length, digest }),
+                    (Err(Error::Image { path, reason }), Corrupt::Skip) => skipped.push(Skipped { path, reason }),
+                    (Err(error), _) => return Err(error),
                 }
             }
         }
         bar.finish_and_clear();
         Ok((read, skipped))
     }
+}
+
+/// An image that was read, and its file.
+struct Read {
+    number: usize,
+    image: Arc<RgbImage>,
+    length: u64,
+    digest: Digest,
 }
 
 /// What lies directly in a folder, sorted: its sub-folders, and its files; nothing hidden.

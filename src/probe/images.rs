@@ -1,18 +1,20 @@
 //! The one interface to images: held in memory, read from files while a model runs, chosen from others, changed.
 
-use super::{Corrupt, Preprocess, Skipped};
+use super::{Corrupt, Preprocess, Skipped, ahead};
 use crate::{Error, Region, Result};
 use image::RgbImage;
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use tch::Tensor;
 
 /// Images in a fixed order, each with a number, to be shown to a model in batches or looked at.
 ///
-/// A [`Probe`](super::Probe) holds them in memory, an [`ImageStream`](super::ImageStream) reads them while the model runs,
-/// [`Selected`](super::Selected) and [`Changed`](super::Changed) are made of others. Everything that looks at images takes
-/// `&dyn Images`.
+/// A [`Probe`](super::Probe) holds them in memory, an [`ImageStream`](super::ImageStream) reads them while the model runs;
+/// [`Selected`](super::Selected), [`Changed`](super::Changed) and [`PaintedImages`](super::PaintedImages) are made of
+/// others. Everything that looks at images takes `&dyn Images`. What points to images (a reference, an
+/// [`Arc`]) is images too.
 pub trait Images: Send + Sync {
     /// How many images, unreadable ones included: numbers are below this.
     fn len(&self) -> usize;
@@ -45,6 +47,11 @@ pub trait Images: Send + Sync {
         Corrupt::Fatal
     }
 
+    /// The files that were left out before the images got their numbers, see [`Probe::skipped`](super::Probe::skipped).
+    fn skipped(&self) -> &[Skipped] {
+        &[]
+    }
+
     /// Whether the model is shown the images themselves; not so for those of a
     /// [generator](super::Probe::generated), which come out of the model.
     fn are_inputs(&self) -> bool {
@@ -61,25 +68,124 @@ pub trait Images: Send + Sync {
     /// folder has the same, however it is read.
     fn fingerprint(&self) -> String;
 
-    /// Hands the images with these numbers, in this order, `batch` at a time, to `each`, which is called on this thread.
-    /// The next ones may be prepared meanwhile. Numbers may repeat.
+    /// The digest of some images as they are now: what their batches' digests add up to. What was done to them is no
+    /// part of it, but of the [fingerprint](Self::fingerprint).
     ///
     /// # Errors
-    /// The first error of `each`; what reading the images returns; [`Error::Invalid`] for a number that is not below
-    /// `len()` and for batches of 0, before anything is read.
+    /// As [`read`](Self::read).
+    fn digest(&self, numbers: &[usize]) -> Result<Digest>;
+
+    /// What makes the images one by one, on one thread; every thread has a maker of its own. Numbers that are not below
+    /// `len()` are errors or panics.
+    fn maker(&self) -> Maker<'_> {
+        Box::new(|i| {
+            let (digest, failed) = match self.digest(&[i]) {
+                Ok(digest) => (digest, None),
+                Err(error) => (Digest::default(), Some(error)),
+            };
+            let image = failed.map_or_else(|| self.image(i).map(|image| Arc::new(image.into_owned())), Err);
+            Made { digest, image, region: None }
+        })
+    }
+
+    /// Hands the images with these numbers, in this order, `batch` at a time, to `each`, which is called on this thread.
+    /// Numbers may repeat.
+    ///
+    /// Unless a set of images has its own way, as many threads as rayon would use here make the next images meanwhile,
+    /// up to two batches ahead, with [makers](Self::maker).
+    ///
+    /// # Errors
+    /// The first error of `each`; [`Error::Invalid`] for a number that is not below `len()`, for batches of 0, and for
+    /// inputs of images that [are none](Self::are_inputs), before anything is read; the first error, in the order of the
+    /// numbers, of making an image, after the batches before it; [`Error::Shape`] for an image of another size than the
+    /// model's.
     fn read(
         &self,
         numbers: &[usize],
         batch: usize,
         want: Want,
         each: &mut dyn FnMut(Batch) -> Result<()>,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        ahead::read(self, numbers, batch, want, each)
+    }
+}
 
-    /// The digest of some images as they are now: what their batches' digests add up to.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    fn digest(&self, numbers: &[usize]) -> Result<Digest>;
+/// Makes images, one after the other, on one thread.
+pub type Maker<'a> = Box<dyn FnMut(usize) -> Made + 'a>;
+
+/// What became of one image.
+#[derive(Debug)]
+pub struct Made {
+    /// What the image is, readable or not.
+    pub digest: Digest,
+    /// At the model's size. [`Error::Image`] may be [passed over](Corrupt::Skip), every other error ends the reading.
+    pub image: Result<Arc<RgbImage>>,
+    /// Where it was changed, if that is known.
+    pub region: Option<Region>,
+}
+
+impl<P> Images for P
+where
+    P: Deref + Send + Sync,
+    P::Target: Images,
+{
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn name(&self, i: usize) -> Cow<'_, str> {
+        (**self).name(i)
+    }
+
+    fn label(&self, i: usize) -> Option<usize> {
+        (**self).label(i)
+    }
+
+    fn classes(&self) -> &[String] {
+        (**self).classes()
+    }
+
+    fn preprocess(&self) -> &Preprocess {
+        (**self).preprocess()
+    }
+
+    fn corrupt(&self) -> Corrupt {
+        (**self).corrupt()
+    }
+
+    fn skipped(&self) -> &[Skipped] {
+        (**self).skipped()
+    }
+
+    fn are_inputs(&self) -> bool {
+        (**self).are_inputs()
+    }
+
+    fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>> {
+        (**self).image(i)
+    }
+
+    fn fingerprint(&self) -> String {
+        (**self).fingerprint()
+    }
+
+    fn digest(&self, numbers: &[usize]) -> Result<Digest> {
+        (**self).digest(numbers)
+    }
+
+    fn maker(&self) -> Maker<'_> {
+        (**self).maker()
+    }
+
+    fn read(
+        &self,
+        numbers: &[usize],
+        batch: usize,
+        want: Want,
+        each: &mut dyn FnMut(Batch) -> Result<()>,
+    ) -> Result<()> {
+        (**self).read(numbers, batch, want, each)
+    }
 }
 
 /// In which form images are wanted.
@@ -116,7 +222,8 @@ pub struct Batch {
     pub input: Tensor,
     /// 8-bit RGB at the model's size, one per number; empty unless wanted.
     pub pixels: Vec<Arc<RgbImage>>,
-    /// Where each image was changed, one per number; empty for images that were not.
+    /// Where a concept is in each image, one per number; empty for images without, see
+    /// [`PaintedImages`](super::PaintedImages).
     pub regions: Vec<Region>,
     /// What the images are.
     pub digest: Digest,
@@ -157,25 +264,6 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| write!(f, "{part:016x}"))
     }
-}
-
-/// The first `n` readable images, or as many as there are, as inputs of a model: to trace or to verify with.
-///
-/// # Errors
-/// [`Error::Invalid`] when none can be read; what reading them returns.
-pub fn example(images: &dyn Images, n: usize) -> Result<Tensor> {
-    let all: Vec<usize> = (0..images.len()).collect();
-    for numbers in all.chunks(n.max(1)) {
-        let mut input = None;
-        images.read(numbers, numbers.len(), Want::Inputs, &mut |batch| {
-            input = (!batch.numbers.is_empty()).then_some(batch.input);
-            Ok(())
-        })?;
-        if let Some(input) = input {
-            return Ok(input);
-        }
-    }
-    Err(Error::invalid("probe set", "no readable image", "at least one"))
 }
 
 /// An [`Error::Invalid`] unless every number is below `len`.

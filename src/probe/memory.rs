@@ -1,7 +1,8 @@
 //! Probes from images that are in memory already.
 
 use super::images::{in_range, readable};
-use super::{Batch, Digest, Images, Preprocess, Probe, Shown, Want, preprocess::check_size};
+use super::reading::PIXEL_BATCH;
+use super::{Batch, Digest, Images, Made, Maker, Preprocess, Probe, Shown, Skipped, Want, preprocess::check_size};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -68,6 +69,16 @@ impl Probe {
         labels: Option<Labels>,
         preprocess: Preprocess,
     ) -> Result<Probe> {
+        Self::shared(images.into_iter().map(Arc::new).collect(), names, labels, preprocess)
+    }
+
+    /// [`from_images`](Self::from_images) for images that others may hold too.
+    pub(super) fn shared(
+        images: Vec<Arc<RgbImage>>,
+        names: Option<Vec<String>>,
+        labels: Option<Labels>,
+        preprocess: Preprocess,
+    ) -> Result<Probe> {
         preprocess.validate()?;
         let names = names.unwrap_or_else(|| (0..images.len()).map(|i| format!("image-{i}")).collect());
         let counts = [("names", Some(names.len())), ("labels", labels.as_ref().map(|l| l.of_image.len()))];
@@ -83,9 +94,35 @@ impl Probe {
         for (image, name) in images.iter().zip(&names) {
             check_size(|| format!("image {name}"), image, &preprocess)?;
         }
-        let images = images.into_iter().map(Arc::new).collect();
         let (labels, classes) = labels.map_or((None, Vec::new()), |l| (Some(l.of_image), l.classes));
-        Ok(Probe { images, names, labels, classes, preprocess, skipped: Vec::new(), shown: Shown::Images })
+        let (skipped, origin, shown) = (Vec::new(), None, Shown::Images);
+        Ok(Probe { images, names, labels, classes, preprocess, skipped, origin, shown })
+    }
+
+    /// Reads some images into memory, in this order. Those that cannot be read are left out and listed in
+    /// [`skipped`](Self::skipped), or the first one is the error, as `images` [says](Images::corrupt).
+    ///
+    /// # Errors
+    /// What [reading](Images::read) them returns; [`Error::Invalid`] for images of a [generator](Self::generated), whose
+    /// inputs are elsewhere; [`Error::Shape`] for an image of another size than the model's.
+    pub fn of(images: &dyn Images, numbers: &[usize]) -> Result<Probe> {
+        if !images.are_inputs() {
+            return Err(Error::invalid("images to hold in memory", "those of a generator", "inputs of a model"));
+        }
+        let (mut read, mut pixels, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+        images.read(numbers, PIXEL_BATCH, Want::Pixels, &mut |batch| {
+            read.extend(batch.numbers);
+            pixels.extend(batch.pixels);
+            skipped.extend(batch.skipped);
+            Ok(())
+        })?;
+        let names = read.iter().map(|i| images.name(*i).into_owned()).collect();
+        let labels: Option<Vec<usize>> = read.iter().map(|i| images.label(*i)).collect();
+        let labels = match labels {
+            Some(labels) if !images.classes().is_empty() => Some(Labels::new(labels, images.classes())?),
+            _ => None,
+        };
+        Ok(Probe { skipped, ..Probe::shared(pixels, Some(names), labels, images.preprocess().clone())? })
     }
 
     /// A probe of the images in a tensor, before normalisation.
@@ -138,6 +175,10 @@ impl Images for Probe {
         Probe::preprocess(self)
     }
 
+    fn skipped(&self) -> &[Skipped] {
+        Probe::skipped(self)
+    }
+
     fn are_inputs(&self) -> bool {
         matches!(self.shown, Shown::Images)
     }
@@ -151,6 +192,11 @@ impl Images for Probe {
         Probe::fingerprint(self)
     }
 
+    fn maker(&self) -> Maker<'_> {
+        Box::new(|i| Made { digest: self.digest_of(i), image: Ok(Arc::clone(&self.images[i])), region: None })
+    }
+
+    /// The images need not be made: all is done on the caller's thread and rayon's.
     fn read(
         &self,
         numbers: &[usize],
@@ -174,8 +220,7 @@ impl Images for Probe {
 
     fn digest(&self, numbers: &[usize]) -> Result<Digest> {
         in_range(numbers, Probe::len(self))?;
-        let of = |i: &usize| Digest::of(Probe::name(self, *i), Probe::image(self, *i).as_raw());
-        Ok(numbers.par_iter().map(of).reduce(Digest::default, Digest::and))
+        Ok(numbers.par_iter().map(|i| self.digest_of(*i)).reduce(Digest::default, Digest::and))
     }
 }
 

@@ -143,37 +143,21 @@ impl Normalizer {
 /// **Units:** normalised, `(pixel / 255 - mean) / std`.
 /// **Errors:** [`Error::Shape`] if an image does not have the size of `preprocess`; [`Error::Invalid`] if `preprocess`
 /// is not valid.
-pub fn image_tensor(images: &[RgbImage], preprocess: &Preprocess) -> Result<Tensor> {
-    tensor_of(images, preprocess)
-}
-
-/// [`image_tensor`] for owned and shared images.
-pub(super) fn tensor_of<I: AsImage + Sync>(images: &[I], preprocess: &Preprocess) -> Result<Tensor> {
+pub fn image_tensor<I: Borrow<RgbImage> + Sync>(images: &[I], preprocess: &Preprocess) -> Result<Tensor> {
     preprocess.validate()?;
     images
         .iter()
         .enumerate()
-        .try_for_each(|(i, image)| check_size(|| format!("image {i}"), image.rgb(), preprocess))?;
+        .try_for_each(|(i, image)| check_size(|| format!("image {i}"), image.borrow(), preprocess))?;
     let normalizer = Normalizer::new(preprocess);
     let mut values = vec![0f32; images.len() * preprocess.numel()];
     values
         .par_chunks_mut(preprocess.numel())
         .zip(images)
-        .for_each(|(values, image)| normalizer.write(image.rgb(), values));
+        .for_each(|(values, image)| normalizer.write(image.borrow(), values));
     Tensor::f_from_slice(&values)
         .and_then(|t| t.f_view(preprocess.shape(images.len()).as_slice()))
         .map_err(Error::torch("making a tensor of images"))
-}
-
-/// An RGB image, owned or shared.
-pub(super) trait AsImage {
-    fn rgb(&self) -> &RgbImage;
-}
-
-impl<T: Borrow<RgbImage>> AsImage for T {
-    fn rgb(&self) -> &RgbImage {
-        self.borrow()
-    }
 }
 
 /// An [`Error::Shape`] unless the image has the size of `preprocess`.

@@ -25,3 +25,8 @@ pub(crate) fn normal(rng: &mut fastrand::Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.f32()).max(f32::MIN_POSITIVE).ln()).sqrt();
     radius * (std::f32::consts::TAU * rng.f32()).cos()
 }
+
+/// A seed for image number `image`.
+pub(crate) fn of_image(seed: u64, image: usize) -> u64 {
+    fastrand::Rng::with_seed(seed ^ (image as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)).u64(..)
+}

@@ -1,18 +1,14 @@
 //! A folder of images that is read while the model runs.
 
-use super::ahead::{self, Made, Maker, Order};
 use super::files::Files;
-use super::images::{in_range, readable};
-use super::{Batch, Corrupt, Digest, Fit, ImageFolder, Images, Preprocess, Want, decode, resize::Shaper};
+use super::images::in_range;
+use super::{Corrupt, Digest, Fit, ImageFolder, Images, Made, Maker, Preprocess, decode, identity, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// So many files are asked for their lengths at once.
-const CHUNK: usize = 4096;
 
 /// The images of an [`ImageFolder`], read, decoded and resized on all cores while the model runs.
 ///
@@ -46,10 +42,10 @@ const CHUNK: usize = 4096;
 /// ```
 #[derive(Debug, Clone)]
 pub struct ImageStream {
-    files: Files,
-    preprocess: Preprocess,
+    pub(super) files: Files,
+    pub(super) preprocess: Preprocess,
     corrupt: Corrupt,
-    fit: Fit,
+    pub(super) fit: Fit,
 }
 
 impl ImageFolder {
@@ -74,19 +70,19 @@ impl ImageStream {
 }
 
 /// Reads the files of a stream one after the other, with buffers that are used again.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     stream: &'a ImageStream,
     bytes: Vec<u8>,
     shaper: Shaper,
 }
 
 impl<'a> Reader<'a> {
-    fn new(stream: &'a ImageStream) -> Self {
+    pub fn new(stream: &'a ImageStream) -> Self {
         Self { stream, bytes: Vec::new(), shaper: Shaper::new(&stream.preprocess, stream.fit) }
     }
 
     /// Image `i` at the model's size. Panics unless `i < len()`.
-    fn make(&mut self, i: usize) -> Made {
+    pub fn make(&mut self, i: usize) -> Made {
         let (digest, read) = self.bytes(i);
         let image = read.and_then(|()| {
             let image = decode::decode(&self.bytes)?;
@@ -94,6 +90,11 @@ impl<'a> Reader<'a> {
         });
         let unreadable = |reason| Error::Image { path: self.stream.path(i), reason };
         Made { digest, image: image.map(Arc::new).map_err(unreadable), region: None }
+    }
+
+    /// How many bytes the last file had.
+    pub fn length(&self) -> u64 {
+        self.bytes.len() as u64
     }
 
     /// The digest of a file that cannot be opened is that of its name.
@@ -142,54 +143,13 @@ impl Images for ImageStream {
     /// A hash of the names, classes and lengths of the files, the preprocessing and the fit; their content is in
     /// [`digest`](Images::digest).
     fn fingerprint(&self) -> String {
-        fn number(hash: &mut blake3::Hasher, n: u64) {
-            hash.update(&n.to_le_bytes());
-        }
-        fn text(hash: &mut blake3::Hasher, s: &str) {
-            number(hash, s.len() as u64);
-            hash.update(s.as_bytes());
-        }
-        let mut hash = blake3::Hasher::new();
-        text(&mut hash, "tch-audit stream 1");
-        let p = &self.preprocess;
-        let fit = match self.fit {
-            Fit::Squash => 0,
-            Fit::CenterCrop => 1,
-        };
-        let counts =
-            [p.channels, p.height, p.width, p.mean.len(), p.std.len(), fit, self.files.classes().len(), self.len()];
-        counts.iter().for_each(|n| number(&mut hash, *n as u64));
-        p.mean.iter().chain(&p.std).for_each(|v| number(&mut hash, u64::from(v.to_bits())));
-        self.files.classes().iter().for_each(|class| text(&mut hash, class));
-        for start in (0..self.len()).step_by(CHUNK) {
-            let chunk = start..self.len().min(start + CHUNK);
-            let length = |i| self.path(i).metadata().map_or(u64::MAX, |m| m.len());
-            let lengths: Vec<u64> = chunk.clone().into_par_iter().map(length).collect();
-            for (i, length) in chunk.zip(lengths) {
-                text(&mut hash, self.files.name(i));
-                number(&mut hash, self.label(i).map_or(u64::MAX, |l| l as u64));
-                number(&mut hash, length);
-            }
-        }
-        hash.finalize().to_hex().to_string()
+        let length = |i| self.path(i).metadata().map_or(u64::MAX, |m| m.len());
+        identity::fingerprint(self, self.fit, &|chunk| chunk.into_par_iter().map(length).collect())
     }
 
-    /// **Errors:** [`Error::Image`] naming the first unreadable file, if those are fatal, after the batches before it;
-    /// [`Error::Invalid`] for a number that is not below `len()`, before anything is read; the first error of `each`.
-    fn read(
-        &self,
-        numbers: &[usize],
-        batch: usize,
-        want: Want,
-        each: &mut dyn FnMut(Batch) -> Result<()>,
-    ) -> Result<()> {
-        readable(numbers, self.len(), batch)?;
-        let order = Order { numbers, batch, want, preprocess: &self.preprocess, corrupt: self.corrupt };
-        let maker = || -> Maker<'_> {
-            let mut reader = Reader::new(self);
-            Box::new(move |i| reader.make(i))
-        };
-        ahead::batches(&order, &maker, each)
+    fn maker(&self) -> Maker<'_> {
+        let mut reader = Reader::new(self);
+        Box::new(move |i| reader.make(i))
     }
 
     /// Reads the files, but decodes none: one that can be read and not decoded is no error here.

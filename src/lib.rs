@@ -86,6 +86,6 @@ mod unit;
 
 pub use error::{Error, Result};
 pub use graph::Traced;
-pub use model::Model;
+pub use model::{IntoModel, Model, Outputs};
 pub use reason::Reason;
 pub use unit::{Region, UnitId};

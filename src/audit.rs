@@ -123,11 +123,25 @@ impl Audit {
     /// # Errors
     /// As there.
     pub fn of(traced: &Traced<'_>, images: &dyn Images, settings: &Settings, policies: &Policies) -> Result<Audit> {
+        Self::going_on(traced, images, settings, policies, &mut Leftovers::none())
+    }
+
+    /// As [`of`](Self::of), with words of earlier audits where they [hold](Self::from).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn going_on(
+        traced: &Traced<'_>,
+        images: &dyn Images,
+        settings: &Settings,
+        policies: &Policies,
+        leftovers: &mut Leftovers,
+    ) -> Result<Audit> {
         let sites = traced.select(&settings.sites)?;
         let clock = Instant::now();
         let exemplars = Exemplars::compute(traced, &sites, images, &settings.exemplars)?;
         let seconds = clock.elapsed().as_secs_f64();
-        let mut audit = Self::from(traced, images, settings, policies, exemplars, &mut Leftovers::none())?;
+        let mut audit = Self::from(traced, images, settings, policies, exemplars, leftovers)?;
         audit.seconds.insert(0, ("exemplars", seconds));
         Ok(audit)
     }

@@ -21,6 +21,7 @@ mod shrink;
 mod silence;
 mod verify;
 mod zero;
+mod zeroed;
 
 pub use cost::Cost;
 pub use load::load_pruned;
@@ -28,6 +29,7 @@ pub use method::{Edit, Edited, LeftOut, Method};
 pub use optimizers::{NoOptimizer, Optimizers};
 pub use prune::{PrunePlan, Pruned};
 pub use zero::{Applied, ZeroPlan};
+pub(crate) use zeroed::Zeroed;
 
 use crate::graph::{Graph, Site};
 use crate::{Error, Result, UnitId};

@@ -5,13 +5,16 @@
 //! source: print the chain.
 
 use crate::Reason;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is the message with its chain of sources: what a `main` that returns this error prints is a sentence.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
@@ -134,13 +137,11 @@ pub enum Error {
         /// What the verification found.
         reason: String,
     },
-    /// A policy with level `deny` is violated.
-    #[error("denied: {findings} violate a deny policy ({policies})")]
+    /// A policy with level `deny` is violated, or a notice about the policies has that level.
+    #[error("denied: {violations}")]
     Denied {
-        /// How many findings, as text: `3 units`.
-        findings: String,
-        /// Which policies.
-        policies: String,
+        /// What violates what: `4 units violate text, 1 faces`.
+        violations: String,
     },
     /// Several things failed, independently of each other.
     #[error("{} failures:{}", errors.len(), chains(errors))]
@@ -174,21 +175,21 @@ impl Error {
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut link = std::error::Error::source(self);
+        while let Some(source) = link {
+            write!(f, ": {source}")?;
+            link = source.source();
+        }
+        Ok(())
+    }
+}
+
 /// Every error with its sources on a line of its own.
 fn chains(errors: &[Error]) -> String {
-    let mut out = String::new();
-    for error in errors {
-        out.push_str("\n- ");
-        let mut link: Option<&dyn std::error::Error> = Some(error);
-        let mut separator = "";
-        while let Some(e) = link {
-            out.push_str(separator);
-            out.push_str(&e.to_string());
-            separator = ": ";
-            link = e.source();
-        }
-    }
-    out
+    errors.iter().map(|error| format!("\n- {error:?}")).collect()
 }
 
 fn suggestion(nearest: &[String]) -> String {
@@ -235,6 +236,18 @@ mod tests {
     fn a_tch_unwrap_is_reduced_to_libtorchs_first_line() {
         let m = "called `Result::unwrap()` on an `Err` value: Torch(\"mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)\\nException raised from addmm at x.cpp:1 (most recent call first):\\nframe #0: foo\")";
         assert_eq!(first_line(m), "mat1 and mat2 shapes cannot be multiplied (1x2 and 3x4)");
+    }
+
+    #[test]
+    fn what_main_prints_is_a_sentence_with_its_causes() {
+        let denied = Error::Denied { violations: "4 units violate text".to_string() };
+        assert_eq!(format!("{denied:?}"), "denied: 4 units violate text");
+        let missing = || Error::io("read", "photos")(std::io::Error::other("no such folder"));
+        assert_eq!(format!("{:?}", missing()), "cannot read photos: no such folder");
+        assert_eq!(format!("{:#?}", missing()), "cannot read photos: no such folder");
+        let several = Error::Several { errors: vec![missing(), denied] };
+        let expected = "2 failures:\n- cannot read photos: no such folder\n- denied: 4 units violate text";
+        assert_eq!(format!("{several:?}"), expected);
     }
 
     #[test]

@@ -91,6 +91,6 @@ mod unit;
 pub use concept::ConceptName;
 pub use error::{Error, Result};
 pub use graph::Traced;
-pub use model::Model;
+pub use model::{IntoModel, Model, Outputs};
 pub use reason::Reason;
 pub use unit::{Region, UnitId};

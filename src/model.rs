@@ -1,5 +1,11 @@
 //! A forward pass with named tensors: the one view that the rest of the crate has of a user's model.
 
+mod into;
+mod outputs;
+
+pub use into::IntoModel;
+pub use outputs::Outputs;
+
 use crate::error::first_line;
 use crate::hook::panic_message;
 use crate::{Error, Result};
@@ -12,15 +18,17 @@ use std::sync::Once;
 use tch::nn::{ModuleT, VarStore};
 use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
 
-type Forward<'m> = Box<dyn Fn(&Tensor) -> Result<Vec<Tensor>, TchError> + 'm>;
+type Forward<'m> = Rc<dyn Fn(&Tensor) -> Result<Vec<Tensor>, TchError> + 'm>;
 
 /// A model whose forward pass can be run and whose parameters have names.
 ///
 /// Passes run without gradients and in evaluation mode. The handles are shared with the model: writing to a parameter
-/// here writes to the model.
+/// here writes to the model. A clone is the same model, and costs next to nothing.
+#[derive(Clone)]
 pub struct Model<'m> {
+    name: Option<Rc<str>>,
     forward: Forward<'m>,
-    parameters: Vec<(String, Tensor)>,
+    parameters: Rc<[(String, Tensor)]>,
     /// How many of them are buffers, which no training changes; of a tch network this is not known.
     buffers: u64,
     device: Device,
@@ -29,6 +37,7 @@ pub struct Model<'m> {
 }
 
 /// The module behind a TorchScript model.
+#[derive(Clone)]
 enum Script<'m> {
     Borrowed(&'m CModule),
     Owned(Rc<CModule>),
@@ -45,7 +54,46 @@ impl<'m> Model<'m> {
     ///
     /// The variables' names are the store's; non-trainable ones (running statistics) are included.
     pub fn new(vs: &VarStore, net: &'m dyn ModuleT) -> Self {
-        Self::from_parts(vs.variables(), vs.device(), Box::new(move |xs| Ok(vec![net.forward_t(xs, false)])), None)
+        Self::from_fn(vs, move |xs| net.forward_t(xs, false))
+    }
+
+    /// A closure and the variable store that the variables it reads live in: for a forward pass that is no
+    /// [`ModuleT`], takes more than one argument, returns several tensors, or can fail. It should compute what the network
+    /// computes in evaluation mode.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor, nn, nn::Module};
+    /// use tch_audit::{Model, Traced};
+    /// # fn main() -> tch_audit::Result<()> {
+    /// let vs = nn::VarStore::new(Device::Cpu);
+    /// let body = nn::linear(vs.root() / "body", 4, 8, Default::default());
+    /// let (class, boxes) = (
+    ///     nn::linear(vs.root() / "class", 8, 3, Default::default()),
+    ///     nn::linear(vs.root() / "boxes", 8, 4, Default::default()),
+    /// );
+    /// let temperature = 2.0;
+    /// let model = Model::from_fn(&vs, |xs| {
+    ///     let features = body.forward(xs).relu();
+    ///     (class.forward(&features) / temperature, boxes.forward(&features))
+    /// });
+    /// let xs = Tensor::zeros([1, 4], (Kind::Float, Device::Cpu));
+    /// assert_eq!(model.forward(&xs)?.size(), [1, 3]); // the first of them
+    /// assert_eq!(Traced::new(&model, &xs)?.site("body")?.units, 8);
+    /// # Ok(()) }
+    /// ```
+    pub fn from_fn<O: Outputs>(vs: &VarStore, forward: impl Fn(&Tensor) -> O + 'm) -> Self {
+        Self::from_parts(vs.variables(), vs.device(), Rc::new(move |xs| forward(xs).tensors()), None)
+    }
+
+    /// The same model with a name, which tells it from others that the same [auditor](crate::auditor) sees.
+    #[must_use]
+    pub fn named(self, name: impl AsRef<str>) -> Self {
+        Self { name: Some(name.as_ref().into()), ..self }
+    }
+
+    /// Its name, if it was [given](Self::named) one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// A TorchScript module.
@@ -58,7 +106,7 @@ impl<'m> Model<'m> {
     /// [`Error::Torch`] when the module does not list its parameters.
     pub fn script(module: &'m CModule) -> Result<Self> {
         let parameters = named(module)?;
-        let forward = Box::new(move |xs: &Tensor| script_forward(module, xs));
+        let forward = Rc::new(move |xs: &Tensor| script_forward(module, xs));
         let model = Self::from_parts(parameters, device_hint(module), forward, Some(Script::Borrowed(module)));
         Ok(Self { buffers: buffers(module)?, ..model })
     }
@@ -92,17 +140,17 @@ impl<'m> Model<'m> {
         let module = Rc::new(module);
         let owned = Some(Script::Owned(Rc::clone(&module)));
         let buffers = buffers(&module)?;
-        let model = Model::from_parts(parameters, device, Box::new(move |xs| script_forward(&module, xs)), owned);
+        let model = Model::from_parts(parameters, device, Rc::new(move |xs| script_forward(&module, xs)), owned);
         Ok(Model { buffers, ..model })
     }
 
     /// The same parameters behind another forward pass.
     pub(crate) fn with_forward<'a>(&'a self, forward: impl Fn(&Tensor) -> Result<Tensor> + 'a) -> Model<'a> {
         let forward = move |xs: &Tensor| forward(xs).map(|y| vec![y]).map_err(|e| TchError::Torch(e.to_string()));
-        let parameters = self.parameters.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect();
         Model {
-            forward: Box::new(forward),
-            parameters,
+            name: self.name.clone(),
+            forward: Rc::new(forward),
+            parameters: Rc::clone(&self.parameters),
             buffers: self.buffers,
             device: self.device,
             kind: self.kind,
@@ -141,7 +189,7 @@ impl<'m> Model<'m> {
     ) -> Self {
         let parameters: BTreeMap<String, Tensor> = parameters.into_iter().collect();
         let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
-        Self { forward, parameters: parameters.into_iter().collect(), buffers: 0, device, kind, script }
+        Self { name: None, forward, parameters: parameters.into_iter().collect(), buffers: 0, device, kind, script }
     }
 
     /// Whether this is a frozen TorchScript module: its weights are constants of its code.

@@ -185,27 +185,29 @@ impl Report {
         by
     }
 
+    /// What violates the policies of a level: `4 units violate text, 1 faces`; notices that deny among them.
+    pub(crate) fn violations(&self, level: Level) -> Option<String> {
+        let mut parts: Vec<String> = self
+            .violated(level)
+            .enumerate()
+            .map(|(i, p)| match (i, p.findings - p.known.min(p.findings)) {
+                (0, 1) => format!("1 unit violates {}", p.name),
+                (0, n) => format!("{} units violate {}", thousands(n as u64), p.name),
+                (_, n) => format!("{} {}", thousands(n as u64), p.name),
+            })
+            .collect();
+        let mut codes = BTreeMap::<&str, usize>::new();
+        for notice in self.notices.iter().filter(|n| n.level == level) {
+            *codes.entry(notice.code.as_str()).or_default() += 1;
+        }
+        // Warnings about policies are listed; only those that fail the run are part of the verdict.
+        if level == Level::Deny {
+            parts.extend(codes.iter().map(|(code, n)| format!("{n} {code}")));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
     fn verdict_line(&self) -> String {
-        let said = |level: Level| {
-            let mut parts: Vec<String> = self
-                .violated(level)
-                .enumerate()
-                .map(|(i, p)| match (i, p.findings - p.known.min(p.findings)) {
-                    (0, 1) => format!("1 unit violates {}", p.name),
-                    (0, n) => format!("{} units violate {}", thousands(n as u64), p.name),
-                    (_, n) => format!("{} {}", thousands(n as u64), p.name),
-                })
-                .collect();
-            let mut codes = BTreeMap::<&str, usize>::new();
-            for notice in self.notices.iter().filter(|n| n.level == level) {
-                *codes.entry(notice.code.as_str()).or_default() += 1;
-            }
-            // Warnings about policies are listed; only those that fail the run are part of the verdict.
-            if level == Level::Deny {
-                parts.extend(codes.iter().map(|(code, n)| format!("{n} {code}")));
-            }
-            (!parts.is_empty()).then(|| parts.join(", "))
-        };
         let unjudged =
             self.policies.iter().filter(|p| p.verdict == Verdict::Unjudged && p.level != Level::Allow).count();
         let judged = self.policies.iter().filter(|p| p.verdict != Verdict::Unjudged && p.level != Level::Allow).count();
@@ -229,7 +231,7 @@ impl Report {
             Some(0) => after += "; none zeroed",
             Some(n) => after += &format!("; {n} zeroed"),
         }
-        match (said(Level::Deny), said(Level::Warn)) {
+        match (self.violations(Level::Deny), self.violations(Level::Warn)) {
             (Some(deny), Some(warn)) => format!("denied: {deny}; warned: {warn}{after}"),
             (Some(deny), None) => format!("denied: {deny}{after}"),
             (None, Some(warn)) => format!("warned: {warn}{after}"),

@@ -1,6 +1,6 @@
 //! What an auditor is told before training starts.
 
-use super::{Auditor, missing};
+use super::Auditor;
 use crate::audit::Settings;
 use crate::describe::Describer;
 use crate::evaluate::{self, Evaluation};
@@ -10,7 +10,6 @@ use crate::probe::Probe;
 use crate::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
-use tch::nn::VarStore;
 
 /// When to audit during training. [`Auditor::finish`] always audits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +22,36 @@ pub enum Every {
     Never,
 }
 
+/// Whether an earlier training goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resume {
+    No,
+    /// After the last epoch that ended.
+    Newest,
+    /// With this epoch.
+    At(u64),
+}
+
+/// What an auditor was told.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub name: String,
+    pub probe: Probe,
+    pub policies: Policies,
+    pub evaluations: Vec<Evaluation>,
+    pub settings: Settings,
+    pub every: Every,
+    pub fix: bool,
+    pub choice: evaluate::choose::Options,
+    pub controls: evaluate::compare::Options,
+    pub reports: Option<PathBuf>,
+    pub resume: Resume,
+}
+
 /// Describes an [`Auditor`]. Probe and policies must be given; the rest has defaults.
 #[derive(Debug)]
 #[must_use = "nothing is audited until `build`"]
-pub struct AuditorBuilder<'v> {
-    vs: &'v VarStore,
+pub struct AuditorBuilder {
     name: String,
     probe: Option<Probe>,
     policies: Option<Policies>,
@@ -38,13 +62,12 @@ pub struct AuditorBuilder<'v> {
     choice: evaluate::choose::Options,
     controls: evaluate::compare::Options,
     reports: Option<PathBuf>,
-    quiet: bool,
+    resume: Resume,
 }
 
-impl<'v> AuditorBuilder<'v> {
-    pub(super) fn new(vs: &'v VarStore) -> Self {
+impl AuditorBuilder {
+    pub(super) fn new() -> Self {
         Self {
-            vs,
             name: "model".to_string(),
             probe: None,
             policies: None,
@@ -55,7 +78,7 @@ impl<'v> AuditorBuilder<'v> {
             choice: evaluate::choose::Options::default(),
             controls: evaluate::compare::Options::default(),
             reports: None,
-            quiet: false,
+            resume: Resume::No,
         }
     }
 
@@ -79,7 +102,7 @@ impl<'v> AuditorBuilder<'v> {
         self
     }
 
-    /// The model's name in reports.
+    /// The name in reports of a network that has [none of its own](crate::Model::named); `model` unless said otherwise.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -115,8 +138,8 @@ impl<'v> AuditorBuilder<'v> {
         self
     }
 
-    /// Whether what violated policies with `action = "zero"` or `"prune"` flag is edited, by [`Auditor::finish`] and
-    /// [`Auditor::after_epoch_pruning`]; off unless said otherwise.
+    /// Whether [`Auditor::finish`] edits what violated policies with `action = "zero"` or `"prune"` flag; off unless said
+    /// otherwise. [`Auditor::prune`] does so during training, when it is called.
     pub fn fix(mut self, fix: bool) -> Self {
         self.fix = fix;
         self
@@ -134,38 +157,58 @@ impl<'v> AuditorBuilder<'v> {
         self
     }
 
-    /// The folder for `report.json`, `neurons.csv`, `report.md` and pictures; without it nothing is written.
+    /// The folder for `report.json`, `neurons.csv`, `report.md` and pictures, and for what [`resume`](Self::resume) needs;
+    /// all of it is up to date after every audit. A network with [a name of its own](crate::Model::named) has a sub-folder
+    /// of that name. Without it nothing is written.
     pub fn reports(mut self, folder: impl Into<PathBuf>) -> Self {
         self.reports = Some(folder.into());
         self
     }
 
-    /// Prints nothing while training.
-    pub fn quiet(mut self, quiet: bool) -> Self {
-        self.quiet = quiet;
+    /// Whether an earlier training goes on: history, counters and zeroed units are those that the [folder](Self::reports)
+    /// holds as of the last epoch that ended, or of the last audit when no epoch ever did. A folder that holds none is no
+    /// error, so this can always be on. Off unless said otherwise: the history then begins anew.
+    ///
+    /// When the training turns out to go on with an earlier epoch, what came later is forgotten. See
+    /// [`resume_at`](Self::resume_at) to say so in advance.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = if resume { Resume::Newest } else { Resume::No };
+        self
+    }
+
+    /// As [`resume`](Self::resume), of a training whose next epoch is `epoch`: everything is what it was before that epoch.
+    /// This matters for a training that goes back beyond units that were zeroed, or is audited by steps.
+    pub fn resume_at(mut self, epoch: u64) -> Self {
+        self.resume = Resume::At(epoch);
         self
     }
 
     /// # Errors
     /// [`Error::Invalid`] when probe or policies are missing, an evaluation has no labelled images, a name is given twice, a
-    /// schedule counts every 0th epoch, or a fix is wanted without an evaluation to choose on.
-    pub fn build(self) -> Result<Auditor<'v>> {
+    /// schedule counts every 0th epoch, a fix is wanted without an evaluation to choose on, or a training is to be resumed
+    /// without a folder; [`Error::Io`] and [`Error::Invalid`] when what the folder holds cannot be read.
+    pub fn build(self) -> Result<Auditor> {
         let probe = self.probe.ok_or_else(|| missing("probe images", "probe"))?;
         let policies = self.policies.ok_or_else(|| missing("policies", "policies"))?;
         let evaluations = self.evaluations.into_iter().collect::<Result<Vec<_>>>()?;
+        if probe.is_empty() {
+            return Err(Error::invalid("probe images", "no image", "at least one image"));
+        }
         if matches!(self.every, Every::Epochs(0) | Every::Steps(0)) {
             return Err(Error::invalid("schedule", format!("{:?}", self.every), "every 1 or more"));
         }
         if self.fix && evaluations.is_empty() {
-            return Err(missing("an evaluation to choose the units to zero on", "evaluate"));
+            return Err(missing(CHOOSE_ON, "evaluate"));
+        }
+        if self.resume != Resume::No && self.reports.is_none() {
+            return Err(missing("a folder to resume from", "reports"));
         }
         let mut names: Vec<&str> = evaluations.iter().map(|e| e.name.as_str()).collect();
         names.sort_unstable();
         if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
             return Err(Error::invalid("evaluation", format!("`{}` twice", twice[0]), "each name once"));
         }
-        Ok(Auditor {
-            vs: self.vs,
+        Auditor::new(Setup {
             name: self.name,
             probe,
             policies,
@@ -176,12 +219,15 @@ impl<'v> AuditorBuilder<'v> {
             choice: self.choice,
             controls: self.controls,
             reports: self.reports,
-            quiet: self.quiet,
-            steps: 0,
-            epoch: 0,
-            history: Vec::new(),
-            last: Default::default(),
-            zeroed: Vec::new(),
+            resume: self.resume,
         })
     }
+}
+
+/// What editing cannot do without.
+pub(super) const CHOOSE_ON: &str = "an evaluation to choose the units to edit on";
+
+/// An error for a part that was not given to the builder.
+pub(super) fn missing(part: &str, call: &str) -> Error {
+    Error::invalid(format!("auditor without {part}"), "nothing", format!("a call to `{call}` before `build`"))
 }

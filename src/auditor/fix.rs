@@ -1,8 +1,9 @@
 //! From findings to an edited model, with everything that was measured on the way.
 
-use super::Auditor;
+use super::builder::Setup;
+use super::log::Log;
 use crate::edit::repair::LastLayer;
-use crate::edit::{Applied, Edit, Edited, Method, Optimizers, Slice};
+use crate::edit::{Applied, Edit, Edited, Method, NoOptimizer, Optimizers, Slice};
 use crate::evaluate::Methods;
 use crate::evaluate::choose::{Choice, choose};
 use crate::evaluate::compare::{Comparison, compare};
@@ -27,51 +28,93 @@ impl Wanted {
         Self { units, methods: Methods::new(prune) }
     }
 
-    /// Of these what is to be pruned.
-    pub fn pruned(self) -> Self {
-        Self { units: self.methods.those(Method::Prune, &self.units), ..self }
+    /// What is done to these units, in the past: `zeroed`, `pruned`, or `edited` where it is both.
+    fn past(&self) -> &'static str {
+        match self.some() {
+            (true, true) => "edited",
+            (_, true) => Method::Prune.past(),
+            _ => Method::Zero.past(),
+        }
+    }
+
+    fn action(&self) -> String {
+        match self.some() {
+            (true, true) => "zero and prune",
+            (_, true) => Method::Prune.name(),
+            _ => Method::Zero.name(),
+        }
+        .to_string()
+    }
+
+    /// Whether there are units to zero, and to prune.
+    fn some(&self) -> (bool, bool) {
+        let some = |method| self.units.iter().any(|u| self.methods.of(u) == method);
+        (some(Method::Zero), some(Method::Prune))
     }
 }
 
-/// Chooses among what is wanted on validation images, and how many.
-pub(super) fn choice(
-    auditor: &Auditor<'_>,
+/// Chooses among what is wanted on validation images, and how many, and edits the model; its training goes on. Returns the
+/// units that were chosen.
+pub(super) fn prune(
+    setup: &Setup,
+    log: &mut Log,
     traced: &Traced<'_>,
     wanted: &Wanted,
-    layer: Option<&LastLayer>,
-) -> Result<Choice> {
-    choose(traced, (&wanted.units, &wanted.methods), &auditor.evaluations, layer, &auditor.choice)
+    optimizers: impl Optimizers,
+) -> Result<Vec<UnitId>> {
+    let layer = LastLayer::of(traced).ok();
+    let choice = choice(setup, traced, wanted, layer.as_ref())?;
+    let chosen = choice.order[..choice.removed].to_vec();
+    if !chosen.is_empty() {
+        let done = apply(setup, traced, &chosen, &wanted.methods, optimizers)?;
+        tracing::info!(
+            target: "tch_audit",
+            "{} {} of {} flagged units, {} with what is coupled to them",
+            wanted.past(),
+            chosen.len(),
+            wanted.units.len(),
+            done.coupled.len()
+        );
+        done.commit(log, &wanted.methods.those(Method::Prune, &chosen))?;
+    }
+    Ok(chosen)
 }
 
-/// Edits the model: prunes, then zeroes. Zeroed units are returned, to be kept at zero.
-pub(super) fn apply(
-    auditor: &mut Auditor<'_>,
+fn choice(setup: &Setup, traced: &Traced<'_>, wanted: &Wanted, layer: Option<&LastLayer>) -> Result<Choice> {
+    choose(traced, (&wanted.units, &wanted.methods), &setup.evaluations, layer, &setup.choice)
+}
+
+/// Edits the model: prunes, then zeroes.
+fn apply(
+    setup: &Setup,
     traced: &Traced<'_>,
     chosen: &[UnitId],
     methods: &Methods,
     optimizers: impl Optimizers,
 ) -> Result<Done> {
-    let example = auditor.probe.tensor(0..auditor.probe.len().min(32))?;
-    let mut done = Done { coupled: Vec::new(), difference: 0.0, pruned: Vec::new(), undo: Vec::new() };
+    let example = setup.probe.tensor(0..setup.probe.len().min(32))?;
+    let mut done = Done { coupled: Vec::new(), difference: 0.0, gone: Vec::new(), undo: Vec::new() };
     let mut zero = methods.those(Method::Zero, chosen);
     let prune = methods.those(Method::Prune, chosen);
     let mut fresh = None;
     if !prune.is_empty() {
         let edit = Edit::new(Method::Prune, traced, &prune)?;
         let edited = edit.apply(traced, &example, optimizers)?;
-        auditor.zeroed.iter_mut().try_for_each(|z| z.follow(edit.slices()))?;
         zero = renumbered(&zero, edit.coupled());
         done.add(&edit, edited);
-        fresh = Some(Traced::new(traced.model(), &example)?);
     }
     if !zero.is_empty() {
-        let traced = fresh.as_ref().unwrap_or(traced);
-        let zeroed = Edit::new(Method::Zero, traced, &zero).and_then(|edit| {
-            let edited = edit.apply(traced, &example, crate::edit::NoOptimizer)?;
+        let mut zeroing = || {
+            if !prune.is_empty() {
+                fresh = Some(Traced::new(traced.model(), &example)?);
+            }
+            let traced = fresh.as_ref().unwrap_or(traced);
+            let edit = Edit::new(Method::Zero, traced, &zero)?;
+            let edited = edit.apply(traced, &example, NoOptimizer)?;
             done.add(&edit, edited);
             Ok(())
-        });
-        if let Err(error) = zeroed {
+        };
+        if let Err(error) = zeroing() {
             done.take_back()?;
             return Err(error);
         }
@@ -80,10 +123,10 @@ pub(super) fn apply(
 }
 
 /// What [`apply`] did.
-pub(super) struct Done {
-    pub coupled: Vec<UnitId>,
-    pub difference: f64,
-    pruned: Vec<Slice>,
+struct Done {
+    coupled: Vec<UnitId>,
+    difference: f64,
+    gone: Vec<Slice>,
     undo: Vec<Edited>,
 }
 
@@ -91,19 +134,32 @@ impl Done {
     fn add(&mut self, edit: &Edit, edited: Edited) {
         self.coupled.extend(edit.coupled().iter().cloned());
         if edit.method() == Method::Prune {
-            self.pruned.extend(edit.slices().iter().cloned());
+            self.gone.extend(edit.slices().iter().cloned());
         }
         self.difference = self.difference.max(edited.difference());
         self.undo.push(edited);
     }
 
-    pub fn take_back(self) -> Result<()> {
+    fn take_back(self) -> Result<()> {
         self.undo.into_iter().rev().try_for_each(Edited::undo)
     }
 
-    /// The zeroed units, to be kept at zero.
-    pub fn zeroed(self) -> impl Iterator<Item = Applied> {
-        self.undo.into_iter().filter_map(|e| if let Edited::Zero(applied) = e { Some(applied) } else { None })
+    /// Writes down which units were pruned, and what is to be kept at zero from now on.
+    fn commit(self, log: &mut Log, pruned: &[UnitId]) -> Result<()> {
+        let before = match log.zeroed_without(&self.gone) {
+            Ok(before) => before,
+            Err(error) => {
+                self.take_back()?;
+                return Err(error);
+            }
+        };
+        let applied = |edited| if let Edited::Zero(applied) = edited { Some(applied) } else { None };
+        let zeroed = self.undo.into_iter().filter_map(applied).flat_map(Applied::zeroed);
+        log.keep(before.into_iter().chain(zeroed).collect());
+        if !pruned.is_empty() {
+            log.pruned(pruned);
+        }
+        Ok(())
     }
 }
 
@@ -115,44 +171,39 @@ fn renumbered(units: &[UnitId], gone: &[UnitId]) -> Vec<UnitId> {
 }
 
 /// Chooses, measures on test images, edits in place and refits the last layer.
-pub(super) fn fix(
-    auditor: &mut Auditor<'_>,
-    traced: &Traced<'_>,
-    wanted: &Wanted,
-    optimizers: impl Optimizers,
-) -> Result<EditReport> {
+pub(super) fn fix(setup: &Setup, log: &mut Log, traced: &Traced<'_>, wanted: &Wanted) -> Result<EditReport> {
     let layer =
         LastLayer::of(traced).inspect_err(|reason| tracing::warn!(%reason, "the last layer is not refitted")).ok();
-    let choice = choice(auditor, traced, wanted, layer.as_ref())?;
-    let sweep = sweep(&choice, auditor);
-    let action = action(wanted);
+    let choice = choice(setup, traced, wanted, layer.as_ref())?;
+    let sweep = sweep(&choice, setup);
+    let action = wanted.action();
     let chosen = &choice.order[..choice.removed];
     if chosen.is_empty() {
         return Ok(reported(action, sweep, choice, Vec::new(), Vec::new(), String::new()));
     }
-    let chosen = (chosen, &wanted.methods);
-    let outcome = compare(traced, chosen, &auditor.evaluations, layer.as_ref(), &auditor.controls)?;
-    let done = apply(auditor, traced, chosen.0, chosen.1, optimizers)?;
+    let outcome =
+        compare(traced, (chosen, &wanted.methods), &setup.evaluations, layer.as_ref(), &setup.controls)?;
+    let done = apply(setup, traced, chosen, &wanted.methods, NoOptimizer)?;
     let mut verification = format!(
         "the edited model's output differs from that of the untouched model with the whole group at 0 by at most {:.1e}",
         done.difference
     );
     if let (Some(layer), Some(refit)) = (&layer, outcome.refit) {
-        if let Err(error) = layer.without(refit, &done.pruned).and_then(|refit| layer.install(traced.model(), &refit)) {
+        if let Err(error) = layer.without(refit, &done.gone).and_then(|refit| layer.install(traced.model(), &refit)) {
             done.take_back()?;
             return Err(error);
         }
         verification.push_str("; the last layer is refitted on clean validation images");
     }
     let coupled = done.coupled.clone();
-    auditor.zeroed.extend(done.zeroed());
+    done.commit(log, &wanted.methods.those(Method::Prune, chosen))?;
     Ok(reported(action, sweep, choice, coupled, outcome.comparisons, verification))
 }
 
-fn sweep(choice: &Choice, auditor: &Auditor<'_>) -> Vec<SweepPoint> {
+fn sweep(choice: &Choice, setup: &Setup) -> Vec<SweepPoint> {
     let point = |step: &crate::evaluate::choose::Step| SweepPoint {
         removed: step.removed,
-        validation: auditor
+        validation: setup
             .evaluations
             .iter()
             .zip(&step.accuracy)
@@ -164,16 +215,6 @@ fn sweep(choice: &Choice, auditor: &Auditor<'_>) -> Vec<SweepPoint> {
             .collect(),
     };
     choice.sweep.iter().map(point).collect()
-}
-
-fn action(wanted: &Wanted) -> String {
-    let some = |method| !wanted.methods.those(method, &wanted.units).is_empty();
-    match (some(Method::Zero), some(Method::Prune)) {
-        (true, true) => "zero and prune",
-        (_, true) => "prune",
-        _ => "zero",
-    }
-    .to_string()
 }
 
 fn reported(

@@ -2,6 +2,7 @@
 
 use super::coupling::Coupling;
 use super::silence::{self, Group};
+use super::zeroed::{Zeroed, parameter_of};
 use super::{Slice, site_of, verify};
 use crate::graph::{Graph, Mask, Origin, Site, SiteKind, site};
 use crate::{Error, Model, Reason, Result, Traced, UnitId};
@@ -96,8 +97,11 @@ impl ZeroPlan {
     fn apply_unverified(&self, model: &Model<'_>) -> Result<Applied> {
         let mut applied = Applied { entries: Vec::new(), difference: 0.0 };
         for slice in &self.slices {
-            let entry = Entry::take(model, slice);
-            match entry.and_then(|e| e.silence().map(|()| e)) {
+            let silenced = parameter_of(model, slice).and_then(|parameter| {
+                let zeroed = Zeroed::read(parameter, slice)?;
+                zeroed.silence(parameter).map(|()| (parameter.shallow_clone(), zeroed))
+            });
+            match silenced {
                 Ok(entry) => applied.entries.push(entry),
                 Err(error) => {
                     applied.undo()?;
@@ -120,7 +124,7 @@ impl fmt::Display for ZeroPlan {
 #[derive(Debug)]
 #[must_use = "dropping this keeps the edit but forgets how to undo it"]
 pub struct Applied {
-    entries: Vec<Entry>,
+    entries: Vec<(Tensor, Zeroed)>,
     /// The largest difference between the edited model's output and that of the masked model, on the example.
     pub difference: f64,
 }
@@ -131,22 +135,12 @@ impl Applied {
     /// # Errors
     /// [`Error::Torch`] when a parameter has been given another shape meanwhile.
     pub fn enforce(&self) -> Result<()> {
-        self.entries.iter().try_for_each(Entry::silence)
+        self.entries.iter().try_for_each(|(parameter, zeroed)| zeroed.silence(parameter))
     }
 
-    /// Follows the parameters after `slices` were pruned from them.
-    ///
-    /// # Errors
-    /// [`Error::Torch`] when libtorch refuses.
-    pub(crate) fn follow(&mut self, slices: &[Slice]) -> Result<()> {
-        for entry in &mut self.entries {
-            for slice in slices {
-                if slice.parameter == entry.name {
-                    entry.follow(slice)?;
-                }
-            }
-        }
-        Ok(())
+    /// What was set to 0, without the parameters themselves.
+    pub(crate) fn zeroed(self) -> impl Iterator<Item = Zeroed> {
+        self.entries.into_iter().map(|(_, zeroed)| zeroed)
     }
 
     /// Puts back the exact numbers that the edit replaced.
@@ -155,64 +149,7 @@ impl Applied {
     /// [`Error::Torch`] when a parameter has been given another shape meanwhile.
     pub fn undo(self) -> Result<()> {
         // In reverse: slices of one parameter may overlap.
-        self.entries.iter().rev().try_for_each(Entry::restore)
-    }
-}
-
-#[derive(Debug)]
-struct Entry {
-    parameter: Tensor,
-    name: String,
-    dimension: i64,
-    indices: Tensor,
-    original: Tensor,
-}
-
-impl Entry {
-    fn take(model: &Model<'_>, slice: &Slice) -> Result<Self> {
-        let valid = model.parameters().iter().map(|(n, _)| n.as_str());
-        let parameter = model
-            .parameter(&slice.parameter)
-            .ok_or_else(|| Error::unknown("parameter", &slice.parameter, valid))?
-            .shallow_clone();
-        let indices = Tensor::from_slice(&slice.indices).to_device(parameter.device());
-        let original = tch::no_grad(|| parameter.f_index_select(slice.dimension, &indices))
-            .map_err(Error::torch(format!("reading parameter `{}`", slice.parameter)))?;
-        Ok(Self { parameter, name: slice.parameter.clone(), dimension: slice.dimension, indices, original })
-    }
-
-    fn silence(&self) -> Result<()> {
-        let mut parameter = self.parameter.shallow_clone();
-        tch::no_grad(|| parameter.f_index_fill_(self.dimension, &self.indices, 0.0))
-            .map(drop)
-            .map_err(Error::torch(format!("zeroing parameter `{}`", self.name)))
-    }
-
-    fn follow(&mut self, gone: &Slice) -> Result<()> {
-        let failed = || Error::torch(format!("following parameter `{}`", self.name));
-        let device = self.original.device();
-        let places: Vec<i64> = if gone.dimension == self.dimension {
-            let own = Vec::<i64>::try_from(&self.indices).map_err(failed())?;
-            let stays = |i: &i64| gone.indices.binary_search(i).is_err();
-            let moved = |i: &i64| i - gone.indices.partition_point(|g| g < i) as i64;
-            let places = (0..own.len() as i64).filter(|p| stays(&own[*p as usize])).collect();
-            let indices: Vec<i64> = own.iter().filter(|i| stays(i)).map(moved).collect();
-            self.indices = Tensor::from_slice(&indices).to_device(device);
-            places
-        } else {
-            let size = self.original.size()[gone.dimension as usize];
-            (0..size).filter(|i| gone.indices.binary_search(i).is_err()).collect()
-        };
-        let places = Tensor::from_slice(&places).to_device(device);
-        self.original = self.original.f_index_select(gone.dimension, &places).map_err(failed())?;
-        Ok(())
-    }
-
-    fn restore(&self) -> Result<()> {
-        let mut parameter = self.parameter.shallow_clone();
-        tch::no_grad(|| parameter.f_index_copy_(self.dimension, &self.indices, &self.original))
-            .map(drop)
-            .map_err(Error::torch(format!("restoring parameter `{}`", self.name)))
+        self.entries.iter().rev().try_for_each(|(parameter, zeroed)| zeroed.restore(parameter))
     }
 }
 
@@ -275,17 +212,18 @@ mod tests {
         let (a3, b2) = (weight("a.weight").get(3), weight("b.weight").get(2));
         // b/2 reads a/1 by the weight that is pruned below.
         let units = [UnitId::new("a", 3), UnitId::new("b", 2)];
-        let mut zeroed = ZeroPlan::zero(&graph, &units).unwrap().apply(&graph, &x).unwrap();
+        let applied = ZeroPlan::zero(&graph, &units).unwrap().apply(&graph, &x).unwrap();
         let plan = PrunePlan::new(&graph, &[UnitId::new("a", 1), UnitId::new("b", 0)]).unwrap();
         let _ = plan.apply(&graph, &x, NoOptimizer).unwrap();
-        zeroed.follow(&plan.slices).unwrap();
+        let follow = |z: Zeroed| z.without(&plan.slices).unwrap();
+        let zeroed: Vec<Zeroed> = applied.zeroed().filter_map(follow).collect();
         // Training would move them.
         tch::no_grad(|| vs.variables().values_mut().for_each(|t| drop(t.g_add_scalar_(0.5))));
-        zeroed.enforce().unwrap();
+        zeroed.iter().for_each(|z| z.enforce(&model).unwrap());
         let rows = |name: &str, row: i64| weight(name).get(row).abs().sum(Kind::Float).double_value(&[]);
         assert_eq!((rows("a.weight", 2), rows("b.weight", 1)), (0.0, 0.0), "a/3 is a/2 now, b/2 is b/1");
         assert!(rows("a.weight", 1) > 0.0 && rows("b.weight", 0) > 0.0);
-        zeroed.undo().unwrap();
+        zeroed.iter().rev().for_each(|z| z.restore(model.parameter(&z.slice.parameter).unwrap()).unwrap());
         assert_eq!(weight("a.weight").get(2), a3);
         assert_eq!(weight("b.weight").get(1), b2.index_select(0, &Tensor::from_slice(&[0i64, 2, 3, 4, 5])));
     }

@@ -1,6 +1,8 @@
 //! Where tests find their data. Tests that find none say so and pass.
 #![allow(dead_code)]
 
+pub mod reference;
+
 use std::path::PathBuf;
 
 fn folder(variable: &str, default: &str, name: &str) -> Option<PathBuf> {

@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-/// The folders of this form that have a file that `wanted` likes: the small one in this repository, and that of
+/// The folders of this form that have a file that is `wanted`: the small one in this repository, and that of
 /// `TCH_AUDIT_GOLDEN`.
-pub fn folders(name: &str, wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+pub fn folders(name: &str, what: &str, wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let small = Path::new("tests/golden").join(name);
     let has = |folder: &PathBuf| std::fs::read_dir(folder).is_ok_and(|all| all.flatten().any(|e| wanted(&e.path())));
     let all: Vec<PathBuf> = std::iter::once(small).chain(golden(name)).filter(has).collect();
     if all.is_empty() {
-        eprintln!("skipped: no such file in any folder of {name}");
+        eprintln!("skipped: no {what} in any folder `{name}` (set TCH_AUDIT_GOLDEN)");
     }
     all
 }
 
 /// As [`folders`], with a file of this name.
 pub fn folders_with(name: &str, file: &str) -> Vec<PathBuf> {
-    folders(name, |path| path.ends_with(file))
+    folders(name, file, |path| path.ends_with(file))
 }
 
 pub fn json(folder: &Path, name: &str) -> Value {
@@ -77,12 +77,6 @@ impl Arrays {
 #[track_caller]
 pub fn count(facts: &Value, name: &str) -> usize {
     facts[name].as_u64().unwrap_or_else(|| panic!("`{name}` is {}, it should be a count", facts[name])) as usize
-}
-
-/// The fact `name`, a flag.
-#[track_caller]
-pub fn flag(facts: &Value, name: &str) -> bool {
-    facts[name].as_bool().unwrap_or_else(|| panic!("`{name}` is {}, it should be true or false", facts[name]))
 }
 
 #[track_caller]

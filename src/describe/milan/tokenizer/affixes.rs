@@ -21,7 +21,7 @@ const HYPHENS: [&str; 7] = ["-", "–", "—", "--", "---", "——", "~"];
 /// Addresses, which are not split: `close-up.eyes` looks like one.
 static ADDRESS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let letter = r"A-Za-z0-9\u{a1}-\u{ffff}";
-    let host = format!(r"(?:(?:[{letter}][{letter}_-]{{0,62}})?[{letter}]\.)+\p{{Ll}}{{2,63}}");
+    let host = format!(r"(?:(?:[{letter}][{letter}_-]{{0,62}})?[{letter}]\.)+[\p{{Ll}}\p{{Lo}}]{{2,63}}");
     Regex::new(&format!(r"^(?:[\w+\-.]{{2,}}://)?(?:\S+@)?{host}(?::\d{{2,5}})?(?:[/?#]\S*)?$")).ok()
 });
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 /// What an audit looks at, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Settings {
     /// Which sites: names, globs, `auto`.
     pub sites: Vec<String>,

@@ -3,6 +3,7 @@
 mod common;
 
 use common::reference::{self, Arrays, count, entries, trailing};
+use common::with;
 use image::RgbImage;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -102,14 +103,13 @@ impl Golden {
     }
 
     fn options(&self, k: usize) -> Options {
-        Options {
-            k,
-            batch_size: count(&self.facts, "batch_size"),
-            compat: Compat::Official,
-            region_size: Some(self.output()),
-            quantile: quantile(&self.own()),
-            ..Options::default()
-        }
+        with(Options::default(), |o| {
+            o.k = k;
+            o.batch_size = count(&self.facts, "batch_size");
+            o.compat = Compat::Official;
+            o.region_size = Some(self.output());
+            o.quantile = quantile(&self.own());
+        })
     }
 
     /// What the names of the levels of the reference's own masks end in, `q99`.

@@ -4,6 +4,7 @@
 mod common;
 
 use common::reference::{self, Arrays, count, entries, integers, list, text, texts, trailing};
+use common::with;
 use image::RgbImage;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -67,14 +68,13 @@ fn search(kwargs: &Value, own: &Search) -> Search {
     // The official code counts mutual information unless told not to, but when reranking.
     let mutual_information = strategy != Strategy::Rerank && kwargs["mi"].as_bool().unwrap_or(true);
     let count = |name: &str, own: usize| kwargs[name].as_u64().map_or(own, |n| n as usize);
-    Search {
-        strategy,
-        mutual_information,
-        beam: count("beam_size", own.beam),
-        length: count("length", own.length),
-        temperature: kwargs["temperature"].as_f64().unwrap_or(own.temperature),
-        compat: Compat::Official,
-    }
+    with(own.clone(), |s| {
+        (s.strategy, s.mutual_information) = (strategy, mutual_information);
+        s.beam = count("beam_size", own.beam);
+        s.length = count("length", own.length);
+        s.temperature = kwargs["temperature"].as_f64().unwrap_or(own.temperature);
+        s.compat = Compat::Official;
+    })
 }
 
 // ---- words ----
@@ -212,14 +212,13 @@ impl Spoken {
     /// The decoder's own settings.
     fn own(&self, compat: Compat) -> Search {
         let own = &self.g["decoder"];
-        Search {
-            strategy: if self.lm.is_some() { Strategy::Rerank } else { Strategy::Beam },
-            mutual_information: false,
-            beam: count(own, "beam_size"),
-            length: count(own, "length"),
-            temperature: self.temperature(),
-            compat,
-        }
+        with(Search::default(), |s| {
+            s.strategy = if self.lm.is_some() { Strategy::Rerank } else { Strategy::Beam };
+            s.beam = count(own, "beam_size");
+            s.length = count(own, "length");
+            s.temperature = self.temperature();
+            s.compat = compat;
+        })
     }
 
     /// The features of all batches with as many exemplars as the first.
@@ -355,8 +354,7 @@ fn by_default_a_caption_does_not_depend_on_its_neighbours() {
         let features = s.together();
         for strategy in [Strategy::Greedy, Strategy::Sample(3), Strategy::Beam, own.strategy] {
             for temperature in [own.temperature, 1.0] {
-                let mut search = own.clone();
-                (search.strategy, search.temperature) = (strategy, temperature);
+                let search = with(own.clone(), |s| (s.strategy, s.temperature) = (strategy, temperature));
                 let together = s.speaker().captions(&features, &search).unwrap();
                 let reversed = s.speaker().captions(&features.flip([0]), &search).unwrap();
                 for (i, captions) in together.iter().enumerate() {
@@ -382,8 +380,7 @@ fn searches_that_make_no_sense_are_refused() {
     for s in Spoken::all() {
         let (features, own, size) = (s.together(), s.own(Compat::Fixed), s.indexer.size());
         let error = |change: &dyn Fn(&mut Search)| {
-            let mut search = own.clone();
-            change(&mut search);
+            let search = with(own.clone(), change);
             s.speaker().captions(&features, &search).unwrap_err().to_string()
         };
         assert!(error(&|s| s.beam = size + 1).contains(&format!("1 to {size}")));
@@ -603,8 +600,7 @@ impl Tiny {
     }
 
     fn milan(&self, search: Option<Search>, compat: Compat) -> Milan<'_> {
-        let mut options = Options::default();
-        (options.search, options.compat) = (search, compat);
+        let options = with(Options::default(), |o| (o.search, o.compat) = (search, compat));
         Milan::new(&self.checkpoint, &self.probe, options).unwrap()
     }
 

@@ -46,6 +46,7 @@ use std::collections::BTreeSet;
 
 /// How concepts are painted and judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Options {
     /// How many probe images are painted, spread evenly over the probe set; all of them if there are fewer.
     ///
@@ -70,6 +71,7 @@ impl Default for Options {
 
 /// What a concept must reach to be named. All must hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Thresholds {
     /// Least share among the strongest activations, 0 to 1.
     pub share: f64,

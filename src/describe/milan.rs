@@ -69,6 +69,7 @@ use tch::{Kind, Tensor};
 
 /// How units are described.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// How captions are searched for; the checkpoint's own settings if not given.
     pub search: Option<Search>,

@@ -5,6 +5,12 @@ pub mod reference;
 
 use std::path::PathBuf;
 
+/// A value, changed: options that cannot be written as a struct outside of their crate.
+pub fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}
+
 fn folder(variable: &str, default: &str, name: &str) -> Option<PathBuf> {
     let root = std::env::var_os(variable).map_or_else(|| PathBuf::from(default), PathBuf::from);
     let path = root.join(name);

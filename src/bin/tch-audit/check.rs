@@ -219,7 +219,8 @@ impl Arguments {
 
     fn settings(&self) -> anyhow::Result<Settings> {
         let audit = &self.audit;
-        let mut settings = Settings { sites: audit.sites.clone(), ..Settings::default() };
+        let mut settings = Settings::default();
+        settings.sites.clone_from(&audit.sites);
         settings.exemplars.k = audit.k;
         settings.exemplars.batch_size = audit.batch_size;
         settings.concepts.seed = audit.seed;

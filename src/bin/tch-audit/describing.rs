@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use std::time::Duration;
-use tch_audit::describe::milan::{self, Checkpoint, Search, Strategy};
+use tch_audit::describe::milan::{self, Checkpoint, Strategy};
 use tch_audit::describe::{Words, command};
 use tch_audit::exemplars::Compat;
 
@@ -79,14 +79,17 @@ impl Describing {
                 let command = self.command.clone().context("--describer command: give the program with --command")?;
                 let allowed = self.timeout.is_finite() && self.timeout > 0.0 && self.timeout < 1e6;
                 ensure!(allowed, "--timeout: received {}, allowed more than 0 seconds", self.timeout);
-                Words::Command(command::Options { command, timeout: Duration::from_secs_f64(self.timeout) })
+                let mut options = command::Options::new(command);
+                options.timeout = Duration::from_secs_f64(self.timeout);
+                Words::Command(options)
             }
         })
     }
 
     fn milan(&self) -> anyhow::Result<milan::Options> {
         let compat = if self.official { Compat::Official } else { Compat::Fixed };
-        let options = milan::Options { compat, ..milan::Options::default() };
+        let mut options = milan::Options::default();
+        options.compat = compat;
         let own = self.strategy == Strategies::Rerank
             && self.beam.is_none()
             && self.length.is_none()
@@ -96,23 +99,19 @@ impl Describing {
         }
         // What is not said is the checkpoint's.
         let checkpoint = Checkpoint::load(self.checkpoint.as_deref().context("no --checkpoint")?)?;
-        let given = checkpoint.search(compat);
-        let (strategy, mutual_information) = match self.strategy {
+        let mut search = checkpoint.search(compat);
+        (search.strategy, search.mutual_information) = match self.strategy {
             Strategies::Greedy => (Strategy::Greedy, false),
             Strategies::MiGreedy => (Strategy::Greedy, true),
             Strategies::Beam => (Strategy::Beam, false),
             Strategies::MiBeam => (Strategy::Beam, true),
             Strategies::Rerank => (Strategy::Rerank, false),
         };
-        let search = Search {
-            strategy,
-            mutual_information,
-            beam: self.beam.unwrap_or(given.beam),
-            length: self.length.unwrap_or(given.length),
-            temperature: self.lambda.unwrap_or(given.temperature),
-            compat,
-        };
-        Ok(milan::Options { search: Some(search), ..options })
+        search.beam = self.beam.unwrap_or(search.beam);
+        search.length = self.length.unwrap_or(search.length);
+        search.temperature = self.lambda.unwrap_or(search.temperature);
+        options.search = Some(search);
+        Ok(options)
     }
 
     /// What differs from the defaults, as a command line has it.

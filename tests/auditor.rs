@@ -6,12 +6,11 @@ use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use tch_audit::audit::Settings;
 use tch_audit::auditor::{Auditor, AuditorBuilder, Every};
-use tch_audit::describe::concepts;
 use tch_audit::policy::Policies;
 use tch_audit::probe::paint::{Concept, Painted};
 use tch_audit::probe::{self, Labels, Preprocess, Probe};
 use tch_audit::report::Report;
-use tch_audit::{Error, Region, exemplars};
+use tch_audit::{Error, Region};
 
 /// libtorch's random number generator belongs to the process: tests that draw from it take turns.
 fn alone() -> MutexGuard<'static, ()> {
@@ -35,13 +34,11 @@ fn marked(image: &RgbImage, rng: &mut fastrand::Rng) -> Painted {
 }
 
 fn settings() -> Settings {
-    Settings {
-        sites: vec!["auto".to_string()],
-        exemplars: exemplars::Options { k: 3, ..Default::default() },
-        concepts: concepts::Options { images: 16, bootstrap: 20, ..Default::default() },
-        bank: vec![Concept::new("mark", "mark", "a red mark", marked)],
-        ..Settings::default()
-    }
+    let mut settings = Settings::default();
+    settings.exemplars.k = 3;
+    (settings.concepts.images, settings.concepts.bootstrap) = (16, 20);
+    settings.bank = vec![Concept::new("mark", "mark", "a red mark", marked)];
+    settings
 }
 
 fn policies(level: &str, action: &str, concept: &str) -> Policies {

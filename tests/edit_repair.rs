@@ -158,7 +158,8 @@ fn random_controls_come_from_the_same_layers_as_the_chosen_units() {
     let layer = LastLayer::of(&graph).unwrap();
     let before: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.detach().copy()).collect();
     let run = |units: &[UnitId], draws| {
-        let options = compare::Options { draws, ..Default::default() };
+        let mut options = compare::Options::default();
+        options.draws = draws;
         let mut outcome = compare(&graph, (units, &Methods::default()), &evaluations, Some(&layer), &options).unwrap();
         assert!(outcome.refit.is_some());
         outcome.comparisons.remove(0)

@@ -1,5 +1,8 @@
 //! Exemplars: exact, in whatever order and in however many pieces they are computed.
 
+mod common;
+
+use common::with;
 use image::RgbImage;
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -107,7 +110,13 @@ impl Bench {
 }
 
 fn everything() -> Options {
-    Options { k: 4, weakest: 3, random: 2, seed: 7, batch_size: 5, ..Options::default() }
+    with(Options::default(), |o| {
+        o.k = 4;
+        o.weakest = 3;
+        o.random = 2;
+        o.seed = 7;
+        o.batch_size = 5;
+    })
 }
 
 /// Whether both say the same of these units.
@@ -123,7 +132,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn equals_a_full_sort_and_a_sorted_list_of_all_activations() {
     let bench = Bench::new(37);
-    let options = Options { quantile: 0.9, maps: true, ..everything() };
+    let options = with(everything(), |o| (o.quantile, o.maps) = (0.9, true));
     let exemplars = bench.compute(&options);
     let maps = bench.maps();
     for unit in exemplars.of_site("one") {
@@ -186,7 +195,7 @@ fn a_file_holds_what_was_computed() {
 #[test]
 fn batch_sizes_do_not_matter_where_sums_are_exact() {
     let bench = Bench::new(130);
-    let of = |batch_size| bench.run(&Options { batch_size, ..everything() }, folder().path());
+    let of = |batch_size| bench.run(&with(everything(), |o| o.batch_size = batch_size), folder().path());
     let first = of(1);
     assert!([7, 64].iter().all(|n| of(*n) == first));
 }
@@ -256,7 +265,7 @@ fn several_passes_give_the_bytes_of_one() {
     assert_eq!(one.passes, [[part(0, 0..5), part(1, 0..4), part(2, 0..4)]]);
     // By sites; by ranges of the units of each; every unit alone.
     for (share, passes) in [(2, 2), (5, 7), (13, 13)] {
-        let options = Options { budget: Some(one.state / share), ..everything() };
+        let options = with(everything(), |o| o.budget = Some(one.state / share));
         let plan = estimate(&sites, &bench.probe, &options).unwrap();
         assert!(plan.passes.len() >= passes && plan.state <= one.state / share, "{plan}");
         assert_eq!(plan.images, 40 * plan.passes.len() as u64);
@@ -284,7 +293,7 @@ fn several_passes_give_the_bytes_of_one() {
         assert!(stops > 0 && std::fs::read(out.path().join(FILE)).unwrap() == whole);
         assert_eq!(std::fs::read_dir(out.path()).unwrap().count(), 1);
     }
-    let small = estimate(&sites, &bench.probe, &Options { budget: Some(1000), ..everything() }).unwrap_err();
+    let small = estimate(&sites, &bench.probe, &with(everything(), |o| o.budget = Some(1000))).unwrap_err();
     assert!(small.to_string().contains("budget: received 1000 bytes, allowed at least"), "{small}");
 }
 
@@ -377,7 +386,7 @@ fn summaries_leave_out_what_could_not_be_read() {
     let images = ImageFolder::open(photos.path()).preprocess(bench.probe.preprocess().clone());
     let images = images.corrupt(Corrupt::Skip).stream().unwrap();
     // A batch, and a shard, without any image.
-    let options = Options { batch_size: 2, ..everything() };
+    let options = with(everything(), |o| o.batch_size = 2);
     let whole = folder();
     bench.with(&images, &options, |run| run.write(whole.path())).unwrap();
     let stored = Stored::open(whole.path()).unwrap();
@@ -413,9 +422,9 @@ fn what_changed_since_the_checkpoint_is_named_and_refused() {
         assert!(parts.iter().all(|p| error.contains(p)), "{error}");
         assert_eq!(std::fs::read(out.path().join("shard-1-of-1.pass-1.state")).unwrap(), before);
     };
-    refused(&bench, &Options { k: 5, ..options.clone() }, &["`options.k` = 4", "allowed 5"]);
-    refused(&bench, &Options { batch_size: 6, ..options.clone() }, &["`options.batch_size` = 5"]);
-    refused(&bench, &Options { quantile: 0.5, ..options.clone() }, &["`options.quantile` = 0.99"]);
+    refused(&bench, &with(options.clone(), |o| o.k = 5), &["`options.k` = 4", "allowed 5"]);
+    refused(&bench, &with(options.clone(), |o| o.batch_size = 6), &["`options.batch_size` = 5"]);
+    refused(&bench, &with(options.clone(), |o| o.quantile = 0.5), &["`options.quantile` = 0.99"]);
     let other = Bench { net: Net::new(2), probe: bench.probe.clone() };
     refused(&other, &options, &["the model's fingerprint"]);
     let fewer = Bench { net: Net::new(1), probe: bench.probe.select(&(0..59).collect::<Vec<_>>()).unwrap() };
@@ -459,15 +468,15 @@ fn options_that_make_no_sense_are_refused() {
     let units = |site: &str, units: Vec<usize>| BTreeMap::from([(site.to_string(), units)]);
     let d = Options::default;
     for (options, part) in [
-        (Options { k: 0, ..d() }, "k (images per unit)"),
-        (Options { quantile: 1.0, ..d() }, "quantile"),
-        (Options { quantile: f64::NAN, ..d() }, "quantile"),
-        (Options { batch_size: 0, ..d() }, "batch size"),
-        (Options { min_distance: 0, ..d() }, "minimum distance"),
-        (Options { region_size: Some((0, 4)), ..d() }, "size of the regions"),
-        (Options { units: units("onne", vec![0]), ..d() }, "did you mean `one`"),
-        (Options { units: units("one", vec![5]), ..d() }, "below 5"),
-        (Options { units: units("one", vec![]), ..d() }, "at least one"),
+        (with(d(), |o| o.k = 0), "k (images per unit)"),
+        (with(d(), |o| o.quantile = 1.0), "quantile"),
+        (with(d(), |o| o.quantile = f64::NAN), "quantile"),
+        (with(d(), |o| o.batch_size = 0), "batch size"),
+        (with(d(), |o| o.min_distance = 0), "minimum distance"),
+        (with(d(), |o| o.region_size = Some((0, 4))), "size of the regions"),
+        (with(d(), |o| o.units = units("onne", vec![0])), "did you mean `one`"),
+        (with(d(), |o| o.units = units("one", vec![5])), "below 5"),
+        (with(d(), |o| o.units = units("one", vec![])), "at least one"),
     ] {
         let error = estimate(&sites, &bench.probe, &options).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
@@ -479,7 +488,7 @@ fn options_that_make_no_sense_are_refused() {
 fn a_subset_of_units_is_that_part_of_all_of_them() {
     let bench = Bench::new(30);
     let chosen = BTreeMap::from([("two".to_string(), vec![3, 1, 1]), ("one".to_string(), vec![0])]);
-    let part = bench.compute(&Options { units: chosen, ..everything() });
+    let part = bench.compute(&with(everything(), |o| o.units = chosen));
     let all = bench.compute(&everything());
     let named: Vec<String> = part.units.iter().map(|u| u.id.to_string()).collect();
     assert_eq!(named, ["one/0", "two/1", "two/3", "two@raw/0", "two@raw/1", "two@raw/2", "two@raw/3"]);
@@ -492,7 +501,7 @@ fn a_subset_of_units_is_that_part_of_all_of_them() {
 fn exemplars_keep_their_distance_within_a_class() {
     let bench = Bench::new(60);
     let near = bench.compute(&everything());
-    let far = bench.compute(&Options { min_distance: 5, ..everything() });
+    let far = bench.compute(&with(everything(), |o| o.min_distance = 5));
     let gaps = |e: &Exemplars| {
         let units = e.units.iter().map(|u| u.top.iter().map(|e| e.image).collect::<Vec<_>>());
         let pairs = units.flat_map(|n| {
@@ -590,10 +599,10 @@ fn what_a_file_belongs_to_is_told() {
     assert!(error(&bench.net, &fewer).contains("`probe."));
     let repainted = bench.probe.map(|i, image| if i == 3 { RgbImage::new(8, 8) } else { image.clone() });
     assert!(error(&bench.net, &repainted).contains("other images of the same names"));
-    stored.chosen_by(&Options { batch_size: 9, budget: Some(1 << 20), ..everything() }).unwrap();
-    let other = stored.chosen_by(&Options { weakest: 4, ..everything() }).unwrap_err().to_string();
+    stored.chosen_by(&with(everything(), |o| (o.batch_size, o.budget) = (9, Some(1 << 20)))).unwrap();
+    let other = stored.chosen_by(&with(everything(), |o| o.weakest = 4)).unwrap_err().to_string();
     assert!(other.contains("`options.weakest` = 3") && other.contains("allowed 4"), "{other}");
-    let other = stored.chosen_by(&Options { region_size: Some((8, 9)), ..everything() }).unwrap_err().to_string();
+    let other = stored.chosen_by(&with(everything(), |o| o.region_size = Some((8, 9)))).unwrap_err().to_string();
     assert!(other.contains("`options.region.1` = 8"), "{other}");
 }
 
@@ -634,7 +643,7 @@ fn summaries_of_maps_tokens_and_vectors_are_those_of_their_tensors() {
     let model = Model::new(&vs, &net);
     let traced = Traced::new(&model, &probe.tensor(0..1).unwrap()).unwrap();
     let sites = traced.select(&["embed", "mix", "head"]).unwrap();
-    let options = Options { batch_size: 4, ..Options::default() };
+    let options = with(Options::default(), |o| o.batch_size = 4);
     let exemplars = Exemplars::compute(&traced, &sites, &probe, &options).unwrap();
     let mut want = vec![(Vec::new(), Vec::new()); sites.len()];
     traced
@@ -691,7 +700,7 @@ proptest! {
     #[test]
     fn shards_of_any_number_merge_to_the_whole(images in 1..40usize, of in 2..6usize, batch_size in 1..9usize) {
         let bench = Bench::new(images);
-        let options = Options { batch_size, compat: Compat::Official, ..everything() };
+        let options = with(everything(), |o| { o.batch_size = batch_size; o.compat = Compat::Official; });
         let whole = bench.run(&options, folder().path());
         let out = folder();
         for n in 1..=of {

@@ -15,7 +15,7 @@ use tch_audit::stats::auc;
 use tch_audit::{Error, Model, Region};
 
 mod common;
-use common::golden;
+use common::{golden, with};
 
 /// A network from a closure.
 struct Net<F>(F);
@@ -388,7 +388,10 @@ fn most_units_of_random_convolutions_are_abstained_on() {
 fn most_units_of_a_random_resnet_are_abstained_on() {
     for (seed, size, images) in [(0, 32, 32), (1, 64, 16)] {
         let (vs, net) = built(seed, |p| tch::vision::resnet::resnet18(p, 10));
-        let options = Options { images, bootstrap: 40, ..Default::default() };
+        let options = with(Options::default(), |o| {
+            o.images = images;
+            o.bootstrap = 40;
+        });
         let said = audit(&vs, &net, &["auto"], &drawn(6, size, 77).unwrap(), options).unwrap();
         mostly_abstains(&format!("random resnet18 {seed} at {size}"), &said);
     }
@@ -557,7 +560,7 @@ fn senseless_arguments_are_refused_by_name() {
     };
     assert!(try_with(vec![], Options::default()).contains("concept bank"));
     assert!(try_with(vec![corner(), corner()], Options::default()).contains("`corner` twice"));
-    assert!(try_with(vec![corner()], Options { images: 0, ..Default::default() }).contains("images: received 0"));
+    assert!(try_with(vec![corner()], with(Options::default(), |o| o.images = 0)).contains("images: received 0"));
     let mut options = Options::default();
     options.thresholds.share = f64::NAN;
     assert!(try_with(vec![corner()], options).contains("threshold of the share: received NaN"));

@@ -2,6 +2,8 @@
 
 mod common;
 
+use common::with;
+
 use image::{DynamicImage, GrayImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use std::{
     collections::BTreeSet,
@@ -951,7 +953,13 @@ fn extent(painted: &Painted) -> (usize, usize, usize, usize) {
 #[test]
 fn a_stamp_stands_where_it_should() {
     let image = RgbImage::from_pixel(64, 48, Rgb([100; 3]));
-    let style = |place| TextStyle { size: TextSize::Smallest, plate: None, place, ..TextStyle::default() };
+    let style = |place| {
+        with(TextStyle::default(), |o| {
+            o.size = TextSize::Smallest;
+            o.plate = None;
+            o.place = place;
+        })
+    };
     // Four letters of 4 x 6 pixels.
     for (place, at) in [
         (Place::TopLeft, (0, 0)),
@@ -970,7 +978,7 @@ fn a_stamp_stands_where_it_should() {
         let inked = painted.image.pixels().filter(|p| p.0 == [255; 3]).count();
         assert!((15..80).contains(&inked), "{inked} pixels of ink");
     }
-    let plate = TextStyle { plate: Some([9; 3]), ..style(Place::Center) };
+    let plate = with(style(Place::Center), |o| o.plate = Some([9; 3]));
     let painted = text_stamp(&image, "star", &plate);
     assert_eq!(extent(&painted), (23, 20, 18, 8), "the plate is one pixel larger on each side");
     assert_eq!(painted.image.get_pixel(23, 20).0, [9; 3]);
@@ -979,11 +987,15 @@ fn a_stamp_stands_where_it_should() {
 #[test]
 fn a_stamp_wraps_at_spaces_and_within_long_words() {
     let image = RgbImage::from_pixel(32, 32, Rgb([100; 3]));
-    let style = TextStyle { size: TextSize::Smallest, plate: None, place: Place::TopLeft, ..TextStyle::default() };
+    let style = with(TextStyle::default(), |o| {
+        o.size = TextSize::Smallest;
+        o.plate = None;
+        o.place = Place::TopLeft;
+    });
     assert_eq!(extent(&text_stamp(&image, "a red", &style)), (0, 0, 20, 6));
     assert_eq!(extent(&text_stamp(&image, "one two three", &style)), (0, 0, 28, 12));
     assert_eq!(extent(&text_stamp(&image, "incomprehensible", &style)), (0, 0, 32, 12));
-    let at = TextStyle { place: Place::At { x: 20, y: 0 }, ..style };
+    let at = with(style, |o| o.place = Place::At { x: 20, y: 0 });
     assert_eq!(extent(&text_stamp(&image, "abcdef", &at)), (20, 0, 12, 12), "wrapped at the rim");
 }
 
@@ -992,7 +1004,13 @@ fn a_stamp_that_does_not_fit_is_clipped() {
     let image = photograph(16, 16);
     let far = [i32::MIN, -1_000_000, 1_000_000, i32::MAX];
     for plate in [None, Some([0; 3])] {
-        let style = |place, size| TextStyle { size, plate, place, ..TextStyle::default() };
+        let style = |place, size| {
+            with(TextStyle::default(), |o| {
+                o.size = size;
+                o.plate = plate;
+                o.place = place;
+            })
+        };
         let long = "many words that can never fit on so small an image ".repeat(40);
         let painted = text_stamp(&image, &long, &style(Place::TopLeft, TextSize::Pixels(u32::MAX)));
         let (.., width, height) = extent(&painted);
@@ -1023,8 +1041,15 @@ fn a_stamp_changes_pixels_only_inside_its_region() {
         [(TextSize::Smallest, None), (TextSize::Fraction(0.3), Some([1, 2, 3])), (TextSize::Pixels(20), None)]
     {
         for place in [Place::TopLeft, Place::Center, Place::BottomRight, Place::At { x: 80, y: 50 }] {
-            let Painted { image: painted, region } =
-                text_stamp(&image, "automobile truck", &TextStyle { size, plate, place, ..TextStyle::default() });
+            let Painted { image: painted, region } = text_stamp(
+                &image,
+                "automobile truck",
+                &with(TextStyle::default(), |o| {
+                    o.size = size;
+                    o.plate = plate;
+                    o.place = place;
+                }),
+            );
             let outside = |x: u32, y: u32| !region.contains(y as usize, x as usize);
             assert!(painted.enumerate_pixels().all(|(x, y, p)| p == image.get_pixel(x, y) || !outside(x, y)));
         }
@@ -1034,7 +1059,13 @@ fn a_stamp_changes_pixels_only_inside_its_region() {
 #[test]
 fn the_largest_face_that_keeps_words_whole_is_taken() {
     let image = RgbImage::from_pixel(224, 224, Rgb([100; 3]));
-    let style = |size| TextStyle { size, plate: None, place: Place::TopLeft, ..TextStyle::default() };
+    let style = |size| {
+        with(TextStyle::default(), |o| {
+            o.size = size;
+            o.plate = None;
+            o.place = Place::TopLeft;
+        })
+    };
     let big = extent(&text_stamp(&image, "cat", &style(TextSize::Fraction(0.2))));
     assert!((36..=44).contains(&big.3), "{big:?}");
     let long = extent(&text_stamp(&image, "incomprehensibilities", &style(TextSize::Pixels(100))));
@@ -1065,7 +1096,7 @@ fn a_generator_is_shown_latent_vectors_and_looked_at_by_its_images() {
     // Exemplars: the images of the inputs that excite a unit most, found by hand.
     let graph = tch_audit::Traced::new(&model, &z.narrow(0, 0, 2)).unwrap();
     let sites = graph.select(&["make"]).unwrap();
-    let options = tch_audit::exemplars::Options { k: 3, ..Default::default() };
+    let options = with(tch_audit::exemplars::Options::default(), |o| o.k = 3);
     let exemplars = tch_audit::exemplars::Exemplars::compute(&graph, &sites, &probe, &options).unwrap();
     let weights = vs.variables()["make.weight"].get(7);
     let activation = z.matmul(&weights) + vs.variables()["make.bias"].get(7);

@@ -1,5 +1,8 @@
 //! Reports: the same bytes every time, whole files or none, and nothing from outside that is obeyed instead of shown.
 
+mod common;
+
+use common::with;
 use image::{Rgb, RgbImage};
 use std::error::Error as _;
 use std::fs;
@@ -175,7 +178,8 @@ fn the_terminal_ends_with_the_verdict_and_obeys_no_codes() {
 #[test]
 fn the_terminal_is_coloured_only_where_allowed() {
     let mut out = Vec::new();
-    terminal::write_styled(&sample(), terminal::Style { color: true, width: 80 }, &mut out).unwrap();
+    terminal::write_styled(&sample(), with(terminal::Style::default(), |s| (s.color, s.width) = (true, 80)), &mut out)
+        .unwrap();
     assert!(String::from_utf8(out).unwrap().contains("\u{1b}[31m"));
 }
 
@@ -252,7 +256,7 @@ fn sample_report() {
     let folder = std::path::Path::new(&folder);
     write_all(&sample(), folder, &sheet).unwrap();
     for (name, color) in [("terminal.txt", false), ("terminal.ansi", true)] {
-        let style = terminal::Style { color, width: 110 };
+        let style = with(terminal::Style::default(), |s| (s.color, s.width) = (color, 110));
         write_atomically(&folder.join(name), |out| terminal::write_styled(&sample(), style, out)).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::data;
+use common::{data, with};
 use image::{Rgb, RgbImage};
 use std::collections::BTreeSet;
 use tch::nn::{self, ModuleT, OptimizerConfig};
@@ -198,7 +198,7 @@ fn attacks_raise_the_loss_within_epsilon_and_the_range_of_pixels() {
     let clean = loss(&model, &input, &labels);
     for epsilon in [2.0 / 255.0, 0.05] {
         let fast = fgsm(&model, &input, &labels, &p, epsilon).unwrap();
-        let options = Pgd { epsilon, ..Pgd::default() };
+        let options = with(Pgd::default(), |o| o.epsilon = epsilon);
         let strong = pgd(&model, &input, &labels, &p, &options, 0).unwrap();
         for attacked in [&fast, &strong] {
             let [change, least, most] = reach(&input, attacked, &p);
@@ -211,7 +211,7 @@ fn attacks_raise_the_loss_within_epsilon_and_the_range_of_pixels() {
         assert!(fast > clean, "{fast} after {clean}");
         assert!(strong >= fast - 1e-4, "{strong} after {fast}");
     }
-    let again = |first| pgd(&model, &input, &labels, &p, &Pgd { steps: 1, ..Pgd::default() }, first).unwrap();
+    let again = |first| pgd(&model, &input, &labels, &p, &with(Pgd::default(), |o| o.steps = 1), first).unwrap();
     assert_eq!(again(0), again(0));
     assert_ne!(again(0), again(1));
     let part = pgd(&model, &input.narrow(0, 10, 5), &labels.narrow(0, 10, 5), &p, &Pgd::default(), 10).unwrap();
@@ -221,7 +221,7 @@ fn attacks_raise_the_loss_within_epsilon_and_the_range_of_pixels() {
         let error = fgsm(&model, &input, &labels, &p, bad).unwrap_err().to_string();
         assert!(error.starts_with(&format!("epsilon of an attack: received {words}, allowed")), "{error}");
     }
-    assert!(pgd(&model, &input, &labels, &p, &Pgd { steps: 0, ..Pgd::default() }, 0).is_err());
+    assert!(pgd(&model, &input, &labels, &p, &with(Pgd::default(), |o| o.steps = 0), 0).is_err());
     let other = Preprocess::plain(3, SIDE, SIDE + 1).unwrap();
     assert!(matches!(fgsm(&model, &input, &labels, &other, 0.1), Err(Error::Shape { .. })));
 }
@@ -243,7 +243,7 @@ fn of_a_linear_model_the_gradient_is_known() {
     let p = Preprocess::plain(3, SIDE, SIDE).unwrap();
     let inner = Tensor::full([5, 3, SIDE as i64, SIDE as i64], 0.5, (Kind::Float, Device::Cpu));
     let fast = fgsm(&model, &inner, &labels.zeros_like(), &p, 0.01).unwrap();
-    let strong = pgd(&model, &inner, &labels.zeros_like(), &p, &Pgd { epsilon: 0.01, ..Pgd::default() }, 0).unwrap();
+    let strong = pgd(&model, &inner, &labels.zeros_like(), &p, &with(Pgd::default(), |o| o.epsilon = 0.01), 0).unwrap();
     let (fast, strong) = (loss(&model, &fast, &labels.zeros_like()), loss(&model, &strong, &labels.zeros_like()));
     assert!((fast - strong).abs() < 1e-3 && strong >= fast - 1e-4, "{fast} and {strong}");
 }
@@ -313,7 +313,7 @@ fn a_measurement_has_an_evaluation_for_everything_asked_and_is_deterministic() {
     let net = trained(&vs);
     let model = Model::new(&vs, &net);
     let probe = colours(45, 5);
-    let options = Options { epsilon: 0.1, ..Options::default() };
+    let options = with(Options::default(), |o| o.epsilon = 0.1);
     let one = Robustness::measure(&model, None, &probe, &options).unwrap();
     assert_eq!(one.evaluations.len(), 1 + 1 + 7 * 5 + 2);
     let find =
@@ -332,14 +332,12 @@ fn a_measurement_has_an_evaluation_for_everything_asked_and_is_deterministic() {
     let again = Robustness::measure(&model, Some(&Model::new(&vs, &net)), &probe, &options).unwrap();
     assert_eq!(one, again);
 
-    let few = Options {
-        limit: Some(7),
-        severities: vec![Severity::new(2).unwrap()],
-        corruptions: vec![Corruption::Jpeg],
-        adversarial: false,
-        text: false,
-        ..Options::default()
-    };
+    let few = with(Options::default(), |o| {
+        o.limit = Some(7);
+        o.severities = vec![Severity::new(2).unwrap()];
+        o.corruptions = vec![Corruption::Jpeg];
+        (o.adversarial, o.text) = (false, false);
+    });
     let few = Robustness::measure(&model, None, &probe, &few).unwrap();
     let names: Vec<_> = few.evaluations.iter().map(|m| (m.name.as_str(), m.severity, m.right.len())).collect();
     assert_eq!(names, [("clean", None, 7), ("jpeg", Some(2), 7)]);
@@ -352,19 +350,23 @@ fn what_cannot_be_measured_is_an_error_that_names_it() {
     let net = trained(&vs);
     let model = Model::new(&vs, &net);
     let probe = colours(9, 5);
-    let plain = Options { adversarial: false, text: false, corruptions: Vec::new(), ..Options::default() };
+    let plain = with(Options::default(), |o| {
+        o.adversarial = false;
+        o.text = false;
+        o.corruptions = Vec::new();
+    });
     let message = |model: &Model<'_>, copy: Option<&Model<'_>>, probe: &Probe, options: &Options| {
         Robustness::measure(model, copy, probe, options).unwrap_err().to_string()
     };
     let unlabelled =
         Probe::from_images((0..3).map(|i| probe.image(i).clone()).collect(), None, None, preprocess()).unwrap();
     for limit in [None, Some(2)] {
-        let options = Options { limit, ..plain.clone() };
+        let options = with(plain.clone(), |o| o.limit = limit);
         assert!(message(&model, None, &unlabelled, &options).contains("images without labels"));
     }
     assert!(message(&model, None, &probe.select(&[]).unwrap(), &plain).contains("no image"));
-    assert!(message(&model, None, &probe, &Options { limit: Some(0), ..plain.clone() }).contains("limit of images"));
-    let wild = Options { epsilon: -1.0, ..Options::default() };
+    assert!(message(&model, None, &probe, &with(plain.clone(), |o| o.limit = Some(0))).contains("limit of images"));
+    let wild = with(Options::default(), |o| o.epsilon = -1.0);
     assert!(message(&model, None, &probe, &wild).contains("epsilon of an attack: received -1"));
 
     let nan = nn::func(|x| {
@@ -380,7 +382,7 @@ fn what_cannot_be_measured_is_an_error_that_names_it() {
     let others = nn::VarStore::new(Device::Cpu);
     let other = trained(&others);
     let _ = tch::no_grad(|| others.variables()["fc.bias"].shallow_clone().fill_(2.0));
-    let options = Options { adversarial: true, ..plain };
+    let options = with(plain, |o| o.adversarial = true);
     let text = message(&model, Some(&Model::new(&others, &other)), &probe, &options);
     assert!(text.starts_with("attack copy: received outputs that differ"), "{text}");
 }
@@ -495,7 +497,7 @@ fn a_published_network_gets_fewer_corrupted_and_attacked_images_right() {
     let probe = ImageFolder::open(images).preprocess(preprocess).limit_per_class(10).load().unwrap();
     let file = models.join("resnet20_cifar10.pt");
     let (model, copy) = (Model::load(&file).unwrap(), Model::load(&file).unwrap());
-    let options = Options { severities: vec![Severity::new(5).unwrap()], ..Options::default() };
+    let options = with(Options::default(), |o| o.severities = vec![Severity::new(5).unwrap()]);
     let result = Robustness::measure(&model, Some(&copy), &probe, &options).unwrap();
     let clean = result.evaluations[0].accuracy;
     for measured in &result.evaluations[1..] {

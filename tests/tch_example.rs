@@ -6,13 +6,12 @@ use tch::{Device, Tensor};
 use tch_audit::Traced;
 use tch_audit::audit::Settings;
 use tch_audit::auditor::{Auditor, Every};
-use tch_audit::describe::concepts;
 use tch_audit::edit::ZeroPlan;
 use tch_audit::edit::repair::LastLayer;
 use tch_audit::graph::SiteKind;
 use tch_audit::policy::Policies;
-use tch_audit::probe::{self, paint};
-use tch_audit::{Model, UnitId, exemplars};
+use tch_audit::probe;
+use tch_audit::{Model, UnitId};
 
 const WIDTH: i64 = 4;
 
@@ -61,12 +60,10 @@ fn the_callback_works_in_the_example_s_training_loop() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = fast_resnet(&vs.root());
     let mut opt = nn::Sgd { momentum: 0.9, dampening: 0., wd: 5e-4, nesterov: true }.build(&vs, 0.1).unwrap();
-    let settings = Settings {
-        exemplars: exemplars::Options { k: 3, ..Default::default() },
-        concepts: concepts::Options { images: 6, bootstrap: 10, ..Default::default() },
-        bank: paint::bank().into_iter().take(4).collect(),
-        ..Default::default()
-    };
+    let mut settings = Settings::default();
+    settings.exemplars.k = 3;
+    (settings.concepts.images, settings.concepts.bootstrap) = (6, 10);
+    settings.bank.truncate(4);
     let mut auditor = Auditor::builder(&vs)
         .probe(probe::drawn(1, 32, 9).unwrap())
         .policies(Policies::shipped().unwrap())

@@ -37,10 +37,12 @@ pub fn compared(
 ) -> anyhow::Result<String> {
     let measure = |training: &Training| -> anyhow::Result<Robustness> {
         let model = Model::new(training.vs, training.net);
-        let options = Options { limit: Some(500), ..Options::default() };
+        let mut options = Options::default();
+        options.limit = Some(500);
         let mut measured = Robustness::measure(&model, None, test, &options)?;
-        let plain = Options { corruptions: Vec::new(), text: false, adversarial: false, ..options };
-        let stamped = Robustness::measure(&model, None, wrong, &plain)?.evaluations;
+        options.corruptions.clear();
+        (options.text, options.adversarial) = (false, false);
+        let stamped = Robustness::measure(&model, None, wrong, &options)?.evaluations;
         let stamped = stamped.into_iter().map(|m| Measured { name: "wrongly stamped".into(), ..m });
         measured.evaluations.splice(1..1, stamped);
         Ok(measured)

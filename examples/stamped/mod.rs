@@ -26,8 +26,8 @@ pub fn stamped(probe: &Probe, word: Word, share: f32, seed: u64) -> Probe {
         match probe.label(i) {
             Some(label) if stamp => {
                 let text = &classes[(label + shift) % classes.len()];
-                let place = Place::At { x, y };
-                let style = TextStyle { size: TextSize::Smallest, color: [255; 3], plate: None, place };
+                let mut style = TextStyle::default();
+                (style.size, style.plate, style.place) = (TextSize::Smallest, None, Place::At { x, y });
                 text_stamp(image, text, &style).image
             }
             _ => image.clone(),

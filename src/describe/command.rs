@@ -31,6 +31,7 @@ use std::time::Duration;
 
 /// Which program, and how long it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
     /// The command line, given to the shell.
     pub command: String,

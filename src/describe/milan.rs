@@ -73,6 +73,7 @@ use tch::{Kind, Tensor};
 
 /// How units are described.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// How captions are searched for; what is not given is as the checkpoint has it.
     pub search: SearchOptions,

@@ -16,6 +16,7 @@ pub(super) const EXAMPLE: usize = 2;
 
 /// How the number of units is chosen.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// How much validation accuracy on the first (clean) evaluation may be lost, as a share.
     pub tolerated_loss: f64,

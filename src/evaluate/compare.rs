@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 /// Random units to compare with.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// How many draws of as many random units of the same sites.
     pub draws: usize,

@@ -41,6 +41,7 @@ const SAME: f64 = 1e-3;
 
 /// What is measured.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// Where all random choices start.
     pub seed: u64,

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 ///
 /// ```
 /// use tch_audit::exemplars::Options;
-/// let options = Options { k: 10, weakest: 5, ..Options::default() };
+/// let mut options = Options::default();
+/// options.k = 10;
+/// options.weakest = 5;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Options {
     /// Images per unit.
     pub k: usize,

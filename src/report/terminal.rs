@@ -10,6 +10,7 @@ use std::io::{self, Write};
 
 /// How much a terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Style {
     /// Whether colours are welcome.
     pub color: bool,

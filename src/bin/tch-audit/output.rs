@@ -159,7 +159,8 @@ pub fn write(report: &Report, targets: &[Target], common: &Common) -> Vec<anyhow
 }
 
 fn summary(report: &Report, common: &Common) -> anyhow::Result<()> {
-    let style = terminal::Style { color: common.color.wanted(), ..terminal::Style::detect() };
+    let mut style = terminal::Style::detect();
+    style.color = common.color.wanted();
     print(|out| terminal::write_styled(report, style, out))
 }
 

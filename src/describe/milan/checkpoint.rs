@@ -146,3 +146,25 @@ impl Checkpoint {
         Ok(Self { settings, indexer, tensors })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn the_encoder_normalizes_as_the_checkpoint_says() {
+        let mut checkpoint = Checkpoint::load("tests/golden/milan/milan-tiny.pth").unwrap();
+        let images = Tensor::rand([1, 3, 48, 48], (Kind::Float, Device::Cpu));
+        let mean = checkpoint.tensors["encoder.mean"].copy();
+        let before = checkpoint.encoder().unwrap().maps(&images).unwrap();
+        checkpoint.tensors.insert("encoder.mean".into(), mean.zeros_like());
+        let centred = checkpoint.encoder().unwrap().maps(&(&images - mean)).unwrap();
+        let other = checkpoint.encoder().unwrap().maps(&images).unwrap();
+        let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        for ((before, centred), other) in before.iter().zip(&centred).zip(&other) {
+            assert!(apart(before, centred) < 1e-4);
+            assert!(apart(before, other) > 1e-2);
+        }
+    }
+}

@@ -5,6 +5,7 @@ use crate::{Error, Result};
 
 /// How a caption is searched for.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Search {
     /// Which captions are considered.
     pub strategy: Strategy,

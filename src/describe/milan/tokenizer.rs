@@ -1,13 +1,15 @@
-//! Words and punctuation of English descriptions, as the rules of spaCy's English tokenizer split them.
+//! Words and punctuation of English descriptions, as spaCy's English tokenizer splits them.
 //!
-//! **Source:** the rules of spaCy 3 (explosion.ai) as MILAN (Hernandez et al. 2022, arXiv 2201.11114) uses them: lower case,
-//! punctuation and stop words kept, no lemmas, white space dropped. Differs: of spaCy's list of exceptions (emoticons,
-//! abbreviations, contractions) only contractions and common abbreviations are known.
+//! **Source:** `spacy/tokenizer.pyx` of spaCy 3.8 (explosion.ai) as MILAN (Hernandez et al. 2022, arXiv 2201.11114) uses it:
+//! lower case, punctuation and stop words kept, no lemmas, white space dropped. Differs: see [`affixes`].
+
+mod affixes;
+mod exceptions;
 
 /// The tokens of a text.
 pub(super) fn tokenize(text: &str, lowercase: bool) -> Vec<String> {
-    let cased = |t: &str| if lowercase { t.to_lowercase() } else { t.to_string() };
-    text.split_whitespace().flat_map(chunk).map(|t| cased(&t)).collect()
+    let cased = |t: String| if lowercase { t.to_lowercase() } else { t };
+    text.split_whitespace().flat_map(|chunk| joined(split(chunk, true))).map(cased).collect()
 }
 
 /// Whether a token is punctuation and nothing else.
@@ -17,132 +19,85 @@ pub(super) fn is_punctuation(token: &str) -> bool {
 
 /// Neither letters nor punctuation.
 const SYMBOLS: &str = "$£€¥+<=>^`|~";
-const OPENING: &str = "([{<\"'`“‘«…$£€¥#&%=§—–*";
-const CLOSING: &str = ")]}>\"'`”’»…,:;!?*&#%—–|";
-const HYPHENS: &str = "-–—~";
-/// What follows a number without a space.
-const UNITS: [&str; 16] =
-    ["%", "km", "cm", "mm", "kg", "mg", "mb", "gb", "kb", "hz", "ghz", "mph", "kmh", "ml", "g", "m"];
-const ABBREVIATIONS: [&str; 33] = [
-    "adm.", "bros.", "co.", "corp.", "dr.", "e.g.", "gen.", "gov.", "i.e.", "inc.", "jr.", "ltd.", "messrs.", "mr.",
-    "mrs.", "ms.", "mt.", "ph.d.", "prof.", "rep.", "rev.", "sen.", "sr.", "st.", "vs.", "v.s.", "a.m.", "p.m.",
-    "o'clock", "ma'am", "o.o", "c'mon", "y'all",
-];
-/// What stands before `n't`.
-const NEGATED: [&str; 22] = [
-    "ai", "are", "ca", "could", "did", "do", "does", "had", "has", "have", "is", "may", "might", "must", "need",
-    "ought", "sha", "should", "was", "were", "wo", "would",
-];
-/// What stands before `'m`, `'re`, `'ve`, `'ll` and `'d`.
-const SUBJECTS: [&str; 18] = [
-    "i", "you", "he", "she", "it", "we", "they", "this", "that", "these", "those", "there", "who", "what", "where",
-    "when", "why", "how",
-];
 
-/// The tokens of a text without white space.
-fn chunk(text: &str) -> Vec<String> {
-    let mut rest = text;
-    let (mut front, mut back) = (Vec::new(), Vec::new());
-    let middle = loop {
-        if rest.is_empty() {
-            break Vec::new();
+/// The tokens of a text without white space; with or without the exceptions.
+fn split(text: &str, exceptions: bool) -> Vec<String> {
+    let exception = |t: &str| exceptions.then(|| exceptions::parts(t)).flatten();
+    let (mut rest, mut front, mut back) = (text, Vec::new(), Vec::new());
+    while !rest.is_empty() && exception(rest).is_none() {
+        let first = affixes::prefix(rest);
+        let (prefix, inner) = rest.split_at(first);
+        if first > 0 && exception(inner).is_some() {
+            front.push(prefix.to_string());
+            rest = inner;
+            break;
         }
-        if let Some(tokens) = exception(rest) {
-            break tokens;
-        }
-        if let Some((first, after)) = prefix(rest) {
-            front.push(first.to_string());
-            rest = after;
-        } else if let Some((before, last)) = suffix(rest) {
-            back.push(last.to_string());
+        let last = affixes::suffix(inner);
+        let (before, suffix) = rest.split_at(rest.len() - last);
+        if last > 0 && exception(before).is_some() {
+            back.push(suffix.to_string());
             rest = before;
-        } else {
-            break infixes(rest);
+            break;
         }
-    };
-    front.extend(middle);
+        if first + last == 0 {
+            break;
+        }
+        front.extend((first > 0).then(|| prefix.to_string()));
+        back.extend((last > 0).then(|| suffix.to_string()));
+        rest = &before[first..];
+    }
+    match exception(rest) {
+        Some(parts) => front.extend_from_slice(parts),
+        None if affixes::is_address(rest) => front.push(rest.to_string()),
+        None => front.extend(between(rest)),
+    }
     front.extend(back.into_iter().rev());
     front
 }
 
-fn exception(text: &str) -> Option<Vec<String>> {
-    let lower = text.to_lowercase().replace('’', "'");
-    let single_letter = lower.len() == 2 && lower.ends_with('.') && lower.starts_with(|c: char| c.is_ascii_lowercase());
-    if single_letter || ABBREVIATIONS.contains(&lower.as_str()) {
-        return Some(vec![text.to_string()]);
+/// A text split at its infixes. One at its very beginning does not split.
+fn between(text: &str) -> Vec<String> {
+    let (mut tokens, mut start) = (Vec::new(), 0);
+    for infix in affixes::infixes(text).into_iter().filter(|i| i.start > 0) {
+        tokens.extend([&text[start..infix.start], &text[infix.clone()]]);
+        start = infix.end;
     }
-    let chars: Vec<char> = text.chars().collect();
-    let split = |tail: usize| {
-        let at = chars.len() - tail;
-        Some(vec![chars[..at].iter().collect(), chars[at..].iter().collect()])
+    tokens.push(&text[start..]);
+    tokens.into_iter().filter(|t| !t.is_empty()).map(str::to_string).collect()
+}
+
+/// Tokens that side by side are an exception become its parts, the longest first: `:` and `)` behind a word.
+fn joined(tokens: Vec<String>) -> Vec<String> {
+    let found = |start: usize, count: usize| {
+        let text = tokens[start..start + count].concat();
+        let parts = exceptions::parts(&text)?;
+        (split(&text, false) == tokens[start..start + count]).then_some(parts)
     };
-    if lower == "cannot" {
-        return split(3);
-    }
-    if let Some(verb) = lower.strip_suffix("n't")
-        && NEGATED.contains(&verb)
-    {
-        return split(3);
-    }
-    let tails = ["'m", "'re", "'ve", "'ll", "'d"];
-    let tail = tails.into_iter().find(|t| lower.strip_suffix(t).is_some_and(|s| SUBJECTS.contains(&s)))?;
-    split(tail.chars().count())
-}
-
-fn prefix(text: &str) -> Option<(&str, &str)> {
-    let first = text.chars().next().filter(|c| OPENING.contains(*c) || CLOSING.contains(*c))?;
-    Some(text.split_at(first.len_utf8()))
-}
-
-fn suffix(text: &str) -> Option<(&str, &str)> {
-    let cut = |length: usize| text.split_at(text.len() - length);
-    for possessive in ["'s", "'S", "’s", "’S"] {
-        if text.ends_with(possessive) && text.len() > possessive.len() {
-            return Some(cut(possessive.len()));
+    let most = tokens.len().min(*exceptions::LONGEST);
+    let mut replaced: Vec<Option<(usize, &[String])>> = vec![None; tokens.len()];
+    let mut seen = vec![false; tokens.len()];
+    for count in (2..=most).rev() {
+        for start in 0..=tokens.len() - count {
+            if let Some(parts) = found(start, count) {
+                if !seen[start] && !seen[start + count - 1] {
+                    replaced[start] = Some((count, parts));
+                }
+                seen[start..start + count].fill(true);
+            }
         }
     }
-    let last = text.chars().next_back()?;
-    let before = text[..text.len() - last.len_utf8()].chars();
-    let (previous, earlier) = (before.clone().next_back(), before.rev().nth(1));
-    if last == '.' {
-        let capital = |c: Option<char>| c.is_some_and(char::is_uppercase);
-        let small = |c: char| c.is_lowercase() || c.is_ascii_digit() || "%²-+)]}\"'`”’".contains(c);
-        let ends = previous.is_some_and(small) || (capital(previous) && capital(earlier)) || previous == Some('.');
-        return ends.then(|| cut(1));
-    }
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = &text[digits.len()..];
-    if !digits.is_empty()
-        && (UNITS.contains(&unit.to_lowercase().as_str()) || matches!(unit, "$" | "£" | "€" | "¥" | "+"))
-    {
-        return Some(cut(unit.len()));
-    }
-    (CLOSING.contains(last) || OPENING.contains(last)).then(|| cut(last.len_utf8()))
-}
-
-/// Splits at hyphens and the like between letters.
-fn infixes(text: &str) -> Vec<String> {
-    let chars: Vec<char> = text.chars().collect();
-    let mut tokens = vec![String::new()];
-    for (i, &c) in chars.iter().enumerate() {
-        let (left, right) = (i.checked_sub(1).and_then(|j| chars.get(j)), chars.get(i + 1));
-        let is = |c: Option<&char>, f: fn(char) -> bool| c.is_some_and(|c| f(*c));
-        let letters = is(left, char::is_alphabetic) && is(right, char::is_alphabetic);
-        let splits = match c {
-            '.' => is(left, char::is_lowercase) && is(right, char::is_uppercase),
-            ',' => letters,
-            ':' | '<' | '>' | '=' | '/' => is(left, char::is_alphanumeric) && is(right, char::is_alphabetic),
-            '+' | '*' | '^' => is(left, |c| c.is_ascii_digit()) && is(right, |c| c.is_ascii_digit() || c == '-'),
-            '-' if is(left, |c| c.is_ascii_digit()) => is(right, |c| c.is_ascii_digit() || c == '-'),
-            '…' => true,
-            _ => HYPHENS.contains(c) && letters,
-        };
-        if splits {
-            tokens.extend([c.to_string(), String::new()]);
-        } else if let Some(last) = tokens.last_mut() {
-            last.push(c);
+    let (mut out, mut at) = (Vec::with_capacity(tokens.len()), 0);
+    while at < tokens.len() {
+        match replaced[at] {
+            Some((count, parts)) => {
+                out.extend_from_slice(parts);
+                at += count;
+            }
+            None => {
+                out.push(tokens[at].clone());
+                at += 1;
+            }
         }
     }
-    tokens.retain(|t| !t.is_empty());
-    tokens
+    out
 }

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 /// How [`pgd`] searches.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Pgd {
     /// The largest change of a value, in units of 0-1 pixels; above 0, at most 1.
     pub epsilon: f64,

@@ -29,6 +29,7 @@ const FAR: i32 = 1 << 28;
 
 /// How [`text_stamp`] writes.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct TextStyle {
     /// How high a line is.
     pub size: TextSize,

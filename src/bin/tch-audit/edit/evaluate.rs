@@ -62,18 +62,13 @@ impl Evaluate {
 
     fn options(&self) -> anyhow::Result<Options> {
         anyhow::ensure!(self.limit > 0, "--limit: received 0, allowed 1 or more images");
-        Ok(Options {
-            seed: self.seed,
-            severities: self
-                .severities
-                .iter()
-                .map(|s| Severity::new(*s))
-                .collect::<Result<_, _>>()
-                .context("--severities")?,
-            adversarial: !self.no_attacks,
-            limit: Some(self.limit),
-            ..Options::default()
-        })
+        let severities = self.severities.iter().map(|s| Severity::new(*s)).collect::<Result<_, _>>();
+        let mut options = Options::default();
+        options.seed = self.seed;
+        options.severities = severities.context("--severities")?;
+        options.adversarial = !self.no_attacks;
+        options.limit = Some(self.limit);
+        Ok(options)
     }
 
     /// The untouched model, and random units edited in its copies.
@@ -122,7 +117,8 @@ impl Evaluate {
 
     /// A masked model against the plain one. Masks and gradients do not go together: nothing is attacked.
     pub fn masked(&self, graph: &Traced<'_>, masks: &[Mask], images: &Probe) -> anyhow::Result<String> {
-        let options = Options { adversarial: false, ..self.options()? };
+        let mut options = self.options()?;
+        options.adversarial = false;
         let before = Robustness::measure(graph.model(), None, images, &options)?;
         let after = Robustness::measure(&graph.masked(masks), None, images, &options)?;
         Ok(table::render(&compare(&before, &after, None)?))

@@ -73,20 +73,19 @@ impl RunArguments {
         for (site, more) in &self.units {
             units.entry(site.clone()).or_default().extend(more);
         }
-        Options {
-            k: self.k,
-            quantile: self.quantile,
-            batch_size: self.batch_size,
-            weakest: self.weakest,
-            random: self.random,
-            seed: self.seed,
-            min_distance: self.min_distance,
-            units,
-            maps: false,
-            region_size: self.region_size,
-            compat: if self.official { Compat::Official } else { Compat::Fixed },
-            budget: self.budget,
-        }
+        let mut options = Options::default();
+        options.k = self.k;
+        options.quantile = self.quantile;
+        options.batch_size = self.batch_size;
+        options.weakest = self.weakest;
+        options.random = self.random;
+        options.seed = self.seed;
+        options.min_distance = self.min_distance;
+        options.units = units;
+        options.region_size = self.region_size;
+        options.compat = if self.official { Compat::Official } else { Compat::Fixed };
+        options.budget = self.budget;
+        options
     }
 }
 

@@ -8,18 +8,18 @@ use common::with;
 use image::RgbImage;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
 use tch_audit::describe::milan::internals::{
     Caption, Captions, Decoder, Encoder, Flags, Indexer, LanguageModel, Speaker, pool, sentence,
 };
 use tch_audit::describe::milan::{Checkpoint, Milan, Options, Search, SearchOptions, Strategy};
-use tch_audit::describe::{Describer, Status};
-use tch_audit::exemplars::{Compat, Exemplar, Sketch, UnitExemplars};
-use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
+use tch_audit::describe::{Describer, Description, Status, describe};
+use tch_audit::evidence::Study;
+use tch_audit::exemplars::{self, Compat, Exemplar, Exemplars, Sketch, Summaries, UnitExemplars};
+use tch_audit::probe::{Digest, Images, Maker, Preprocess, Probe};
 use tch_audit::{Region, UnitId};
 
 fn folders(file: &str) -> Vec<PathBuf> {
@@ -599,9 +599,17 @@ impl Tiny {
         reference::folders("milan", "*.pth", is).iter().map(|f| Self::read(&first(f))).collect()
     }
 
-    fn milan(&self, search: Option<Search>, compat: Compat) -> Milan<'_> {
-        let options = with(Options::default(), |o| (o.search, o.compat) = (search, compat));
-        Milan::new(&self.checkpoint, &self.probe, options).unwrap()
+    fn milan(&self, search: Option<Search>, compat: Compat) -> Milan {
+        let search = search.map(SearchOptions::from).unwrap_or_default();
+        Milan::new(&self.checkpoint, with(Options::default(), |o| (o.search, o.compat) = (search, compat))).unwrap()
+    }
+
+    fn describe(&self, milan: &Milan, units: &[UnitExemplars]) -> Vec<Description> {
+        let (preprocess, options) = (self.probe.preprocess().clone(), exemplars::Options::default());
+        let (names, summaries) = (BTreeMap::new(), Summaries::default());
+        let images = self.probe.len();
+        let exemplars = Exemplars { preprocess, options, images, units: units.to_vec(), names, summaries };
+        describe(milan, &Study::new(&exemplars, &self.probe)).unwrap()
     }
 
     /// So many units, the same ones again if there are fewer.
@@ -614,18 +622,18 @@ impl Tiny {
 fn an_official_checkpoint_goes_from_images_to_captions() {
     for tiny in Tiny::all() {
         let units: Vec<&UnitExemplars> = tiny.units.iter().collect();
-        let features = tiny.milan(None, Compat::Official).features(&units).unwrap();
+        let features = tiny.milan(None, Compat::Official).features(&units, &tiny.probe).unwrap();
         println!("features: {:.2e}", close(&features, tiny.io.get("features"), 1e-5, "features"));
         let own = tiny.milan(None, Compat::Official).search().clone();
         // By the checkpoint's own defaults.
-        let described = tiny.milan(None, Compat::Official).describe(&tiny.units).unwrap();
+        let described = tiny.describe(&tiny.milan(None, Compat::Official), &tiny.units);
         let described: Vec<String> = described.into_iter().map(|d| d.text).collect();
         for (run, facts) in entries(&tiny.g["runs"]) {
             let search = search(&facts["kwargs"], &own);
             if search == own {
                 assert_eq!(described, texts(&facts["captions"]), "{run}");
             }
-            let captions = tiny.milan(Some(search), Compat::Official).captions(&units).unwrap();
+            let captions = tiny.milan(Some(search), Compat::Official).captions(&units, &tiny.probe).unwrap();
             let said: Vec<&str> = captions.iter().map(|c| c.best.text.as_str()).collect();
             assert_eq!(said, texts(&facts["captions"]), "{run}");
             let scores = Tensor::from_slice(&captions.iter().map(|c| c.best.score).collect::<Vec<_>>());
@@ -645,9 +653,9 @@ fn encoding_each_image_once_equals_encoding_each_exemplar() {
             e.image = i % 2;
         }
         let milan = tiny.milan(None, Compat::Fixed);
-        let together = milan.features(&units.iter().collect::<Vec<_>>()).unwrap();
+        let together = milan.features(&units.iter().collect::<Vec<_>>(), &tiny.probe).unwrap();
         for (i, unit) in units.iter().enumerate() {
-            let alone = milan.features(&[unit]).unwrap();
+            let alone = milan.features(&[unit], &tiny.probe).unwrap();
             close(&together.narrow(0, i as i64, 1), &alone, 1e-5, "features");
         }
     }
@@ -656,34 +664,41 @@ fn encoding_each_image_once_equals_encoding_each_exemplar() {
 /// A probe set that counts how many images it was asked for.
 struct Counting<'a> {
     inner: &'a Probe,
-    asked: Cell<usize>,
+    asked: AtomicUsize,
 }
 
-impl Source for Counting<'_> {
+impl Images for Counting<'_> {
     fn len(&self) -> usize {
         self.inner.len()
     }
     fn name(&self, i: usize) -> Cow<'_, str> {
-        Source::name(self.inner, i)
+        Images::name(self.inner, i)
     }
     fn label(&self, _: usize) -> Option<usize> {
         None
+    }
+    fn classes(&self) -> &[String] {
+        &[]
     }
     fn preprocess(&self) -> &Preprocess {
         self.inner.preprocess()
     }
     fn image(&self, i: usize) -> tch_audit::Result<Cow<'_, RgbImage>> {
-        self.asked.set(self.asked.get() + 1);
-        Source::image(self.inner, i)
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Images::image(self.inner, i)
     }
     fn fingerprint(&self) -> String {
         self.inner.fingerprint()
     }
-    fn batches(&self, _: &[Range<usize>], _: &mut dyn FnMut(Batch) -> tch_audit::Result<()>) -> tch_audit::Result<()> {
-        unreachable!("the encoder asks for images one by one")
+    fn digest(&self, numbers: &[usize]) -> tch_audit::Result<Digest> {
+        self.inner.digest(numbers)
     }
-    fn digest(&self, ranges: &[Range<usize>]) -> tch_audit::Result<Digest> {
-        self.inner.digest(ranges)
+    fn maker(&self) -> Maker<'_> {
+        let mut make = self.inner.maker();
+        Box::new(move |i| {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            make(i)
+        })
     }
 }
 
@@ -693,11 +708,11 @@ fn a_thousand_units_cost_as_many_encoder_passes_as_there_are_images() {
         let mut rng = fastrand::Rng::with_seed(4);
         let mut units = tiny.some(1000);
         units.iter_mut().flat_map(|u| &mut u.top).for_each(|e| e.image = rng.usize(0..tiny.probe.len()));
-        let counting = Counting { inner: &tiny.probe, asked: Cell::new(0) };
-        let milan = Milan::new(&tiny.checkpoint, &counting, Options::default()).unwrap();
-        let features = milan.features(&units.iter().collect::<Vec<_>>()).unwrap();
+        let counting = Counting { inner: &tiny.probe, asked: AtomicUsize::new(0) };
+        let milan = Milan::new(&tiny.checkpoint, Options::default()).unwrap();
+        let features = milan.features(&units.iter().collect::<Vec<_>>(), &counting).unwrap();
         assert_eq!(features.size(), [1000, units[0].top.len() as i64, tiny.checkpoint.check().unwrap()]);
-        assert_eq!(counting.asked.get(), tiny.probe.len());
+        assert_eq!(counting.asked.load(Ordering::Relaxed), tiny.probe.len());
     }
 }
 
@@ -709,9 +724,9 @@ fn a_converted_checkpoint_says_the_same() {
         tiny.checkpoint.save(&path).unwrap();
         let back = Checkpoint::load(&path).unwrap();
         assert_eq!(back.settings(), tiny.checkpoint.settings());
-        let milan = Milan::new(&back, &tiny.probe, Options::default()).unwrap();
+        let milan = Milan::new(&back, Options::default()).unwrap();
         let own = tiny.milan(None, Compat::Fixed);
-        assert_eq!(milan.describe(&tiny.units).unwrap(), own.describe(&tiny.units).unwrap());
+        assert_eq!(tiny.describe(&milan, &tiny.units), tiny.describe(&own, &tiny.units));
         assert_eq!(milan.fingerprint(), own.fingerprint());
         let first = std::fs::read(&path).unwrap();
         back.save(&path).unwrap();
@@ -731,13 +746,13 @@ fn dead_and_blind_units_are_not_guessed_at() {
         for e in &mut units[1].top {
             e.region = Region::empty(e.region.height(), e.region.width());
         }
-        let fixed = tiny.milan(None, Compat::Fixed).describe(&units).unwrap();
+        let fixed = tiny.describe(&tiny.milan(None, Compat::Fixed), &units);
         let status: Vec<Status> = fixed.iter().map(|d| d.status).collect();
         assert_eq!(status, [Status::Dead, Status::Abstained, Status::Described]);
-        let official = tiny.milan(None, Compat::Official).describe(&units).unwrap();
+        let official = tiny.describe(&tiny.milan(None, Compat::Official), &units);
         assert_eq!(official[1].status, Status::Described);
         // A unit's words do not depend on which units are described with it.
-        let alone = tiny.milan(None, Compat::Fixed).describe(&units[2..]).unwrap();
+        let alone = tiny.describe(&tiny.milan(None, Compat::Fixed), &units[2..]);
         assert_eq!(alone[0], fixed[2]);
     }
 }

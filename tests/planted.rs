@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 use tch_audit::Traced;
-use tch_audit::describe::concepts::{Concepts, Options, Overlap};
+use tch_audit::describe::concepts::{Concepts, Thresholds};
 use tch_audit::describe::{Description, Status};
-use tch_audit::evidence::ConceptEvidence;
+use tch_audit::evidence::painted::{Options, Overlap, Painted as Source};
+use tch_audit::evidence::{ConceptEvidence, EvidenceSource, Study};
 use tch_audit::exemplars::{self, Exemplars};
 use tch_audit::probe::paint::{self, Concept, Painted};
 use tch_audit::probe::{Preprocess, Probe, drawn, image_tensor};
@@ -94,11 +95,27 @@ fn audit_with(
     let graph = Traced::new(&model, &probe.tensor(0..1)?)?;
     let sites = graph.select(patterns)?;
     let found = Exemplars::compute(&graph, &sites, probe, &exemplars::Options::default())?;
-    let concepts = Concepts::new(&graph, &sites, probe, bank, options)?;
-    let described = concepts.described(&found.units)?;
-    assert_eq!(described.len(), found.units.len());
+    let described = described(&graph, &found, probe, &Source::new(bank, options)?)?;
     let said = described.into_iter().map(|(description, evidence)| Said { description, evidence });
     Ok(found.units.iter().map(|u| u.id.to_string()).zip(said).collect())
+}
+
+/// What the concepts of a source say of every unit, and the evidence that it lists.
+fn described(
+    traced: &Traced<'_>,
+    found: &Exemplars,
+    probe: &Probe,
+    source: &Source,
+) -> tch_audit::Result<Vec<(Description, Vec<ConceptEvidence>)>> {
+    let mut study = Study::new(found, probe).with_model(traced);
+    let places = study.places();
+    let measured = source.measure(&study, &places)?;
+    for (place, evidence) in places.iter().zip(&measured) {
+        study.evidence.add(*place, evidence.clone());
+    }
+    let said = tch_audit::describe::describe(&Concepts::of(source), &study)?;
+    assert_eq!(said.len(), found.units.len());
+    Ok(said.into_iter().zip(measured.into_iter().map(|evidence| source.listed(evidence))).collect())
 }
 
 /// The concept that a description names: the one whose name stands in the text.
@@ -460,12 +477,12 @@ fn iou_equals_brute_force_over_all_pixels() {
     let graph = Traced::new(&model, &probe.tensor(0..1).unwrap()).unwrap();
     let sites = graph.select(&["layer"]).unwrap();
     let found = Exemplars::compute(&graph, &sites, &probe, &exemplars::Options::default()).unwrap();
-    let concepts = Concepts::new(&graph, &sites, &probe, vec![corner()], Options::default()).unwrap();
+    let source = Source::new(vec![corner()], Options::default()).unwrap();
     let painted: Vec<Painted> = (0..probe.len()).map(|i| corner().paint(probe.image(i), 0)).collect();
     let images: Vec<image::RgbImage> = painted.iter().map(|p| p.image.clone()).collect();
     let maps = tch::no_grad(|| net.forward_t(&image_tensor(&images, probe.preprocess()).unwrap(), false));
     let maps = maps.upsample_bilinear2d([24, 24], false, None, None);
-    for (unit, (_, evidence)) in found.units.iter().zip(concepts.described(&found.units).unwrap()) {
+    for (unit, (_, evidence)) in found.units.iter().zip(described(&graph, &found, &probe, &source).unwrap()) {
         let (mut both, mut either) = (0u32, 0u32);
         for (i, p) in painted.iter().enumerate() {
             let map = maps.get(i as i64).get(unit.id.unit as i64);
@@ -561,7 +578,7 @@ fn senseless_arguments_are_refused_by_name() {
     assert!(try_with(vec![], Options::default()).contains("concept bank"));
     assert!(try_with(vec![corner(), corner()], Options::default()).contains("`corner` twice"));
     assert!(try_with(vec![corner()], with(Options::default(), |o| o.images = 0)).contains("images: received 0"));
-    let mut options = Options::default();
-    options.thresholds.share = f64::NAN;
-    assert!(try_with(vec![corner()], options).contains("threshold of the share: received NaN"));
+    let thresholds = with(Thresholds::default(), |t| t.share = f64::NAN);
+    let refused = Concepts::default().with_thresholds(thresholds).unwrap_err().to_string();
+    assert!(refused.contains("threshold of the share: received NaN"), "{refused}");
 }

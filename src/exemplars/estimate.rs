@@ -177,11 +177,6 @@ mod tests {
         assert_eq!(passes, [vec![(0, 0..3)], vec![(1, 0..2)], vec![(1, 2..4)], vec![(1, 4..5), (2, 0..1)]]);
         assert_eq!(largest, 50);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human;
 
     #[test]
     fn bytes_are_readable() {

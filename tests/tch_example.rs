@@ -67,12 +67,11 @@ fn the_callback_works_in_the_example_s_training_loop() {
         bank: paint::bank().into_iter().take(4).collect(),
         ..Default::default()
     };
-    let mut auditor = Auditor::builder(&vs)
+    let mut auditor = Auditor::builder()
         .probe(probe::drawn(1, 32, 9).unwrap())
         .policies(Policies::shipped().unwrap())
         .settings(settings)
         .every(Every::Epochs(2))
-        .quiet(true)
         .build()
         .unwrap();
     for epoch in 1..=3 {
@@ -80,11 +79,11 @@ fn the_callback_works_in_the_example_s_training_loop() {
             let flipped = tch::vision::dataset::augmentation(&images.narrow(0, start, 20), true, 4, 8);
             let loss = net.forward_t(&flipped, true).cross_entropy_for_logits(&labels.narrow(0, start, 20));
             opt.backward_step(&loss);
-            auditor.after_step(&net).unwrap();
+            auditor.after_step((&vs, &net)).unwrap();
         }
-        auditor.after_epoch(epoch, &net).unwrap();
+        auditor.after_epoch(epoch, (&vs, &net)).unwrap();
     }
-    let report = auditor.finish(&net).unwrap().report;
+    let report = auditor.finish((&vs, &net)).unwrap().report;
     assert_eq!(report.history.iter().map(|h| h.epoch).collect::<Vec<_>>(), [2, 3]);
     let sites: Vec<(&str, usize)> = report.model.sites.iter().map(|s| (s.name.as_str(), s.units)).collect();
     assert_eq!(

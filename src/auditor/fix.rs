@@ -181,8 +181,7 @@ pub(super) fn fix(setup: &Setup, log: &mut Log, traced: &Traced<'_>, wanted: &Wa
     if chosen.is_empty() {
         return Ok(reported(action, sweep, choice, Vec::new(), Vec::new(), String::new()));
     }
-    let outcome =
-        compare(traced, (chosen, &wanted.methods), &setup.evaluations, layer.as_ref(), &setup.controls)?;
+    let outcome = compare(traced, (chosen, &wanted.methods), &setup.evaluations, layer.as_ref(), &setup.controls)?;
     let done = apply(setup, traced, chosen, &wanted.methods, NoOptimizer)?;
     let mut verification = format!(
         "the edited model's output differs from that of the untouched model with the whole group at 0 by at most {:.1e}",

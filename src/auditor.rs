@@ -5,6 +5,7 @@ mod fix;
 mod folder;
 mod found;
 mod log;
+mod moment;
 mod state;
 mod track;
 mod words;

@@ -1,140 +1,21 @@
 //! The callback: it leaves a training as it was, audits when it should, and an edit does what the report says.
 
-use image::{Rgb, RgbImage};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[path = "auditor/fixture.rs"]
+mod fixture;
+#[path = "auditor/loops.rs"]
+mod loops;
+#[path = "auditor/networks.rs"]
+mod networks;
+#[path = "auditor/resume.rs"]
+mod resume;
+
+use fixture::*;
 use tch::nn::{self, ModuleT, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
-use tch_audit::audit::Settings;
+use tch_audit::Error;
 use tch_audit::auditor::{Auditor, AuditorBuilder, Every};
-use tch_audit::policy::Policies;
-use tch_audit::probe::paint::{Concept, Painted};
-use tch_audit::probe::{self, Labels, Preprocess, Probe};
+use tch_audit::probe::{self, Probe};
 use tch_audit::report::Report;
-use tch_audit::{Error, Region};
-
-/// libtorch's random number generator belongs to the process: tests that draw from it take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const SIDE: usize = 16;
-
-/// A red patch of 5 x 5 pixels: the one concept of these tests.
-fn marked(image: &RgbImage, rng: &mut fastrand::Rng) -> Painted {
-    let (x0, y0) = (rng.usize(0..SIDE - 4), rng.usize(0..SIDE - 4));
-    let mut image = image.clone();
-    let region = Region::from_fn(SIDE, SIDE, |y, x| (y0..y0 + 5).contains(&y) && (x0..x0 + 5).contains(&x));
-    for (x, y, pixel) in image.enumerate_pixels_mut() {
-        if region.contains(y as usize, x as usize) {
-            *pixel = Rgb([255, 0, 0]);
-        }
-    }
-    Painted { image, region }
-}
-
-fn settings() -> Settings {
-    let mut settings = Settings::default();
-    settings.exemplars.k = 3;
-    (settings.concepts.images, settings.concepts.bootstrap) = (16, 20);
-    settings.bank = vec![Concept::new("mark", "mark", "a red mark", marked)];
-    settings
-}
-
-fn policies(level: &str, action: &str, concept: &str) -> Policies {
-    let text = format!(
-        "level = \"{level}\"\naction = \"{action}\"\nreason = \"a mark is not the object\"\n\
-         [match]\nconcepts = [\"{concept}\"]\nmin-effect = 1.0\nmin-auc = 0.8\n"
-    );
-    Policies::parse("marks", &text).unwrap()
-}
-
-/// Dark and light noise, in turns.
-fn noise(n: usize, seed: u64) -> Probe {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut image = |i: usize| {
-        let low = if i.is_multiple_of(2) { 40 } else { 140 };
-        RgbImage::from_fn(SIDE as u32, SIDE as u32, |_, _| Rgb(std::array::from_fn(|_| rng.u8(low..low + 70))))
-    };
-    let images = (0..n).map(&mut image).collect();
-    let labels = Labels::new((0..n).map(|i| i % 2).collect(), ["dark", "light"]).unwrap();
-    Probe::from_images(images, None, Some(labels), Preprocess::plain(3, SIDE, SIDE).unwrap()).unwrap()
-}
-
-fn with_marks(probe: &Probe) -> Probe {
-    probe.map(|i, image| marked(image, &mut fastrand::Rng::with_seed(i as u64)).image)
-}
-
-const RED: i64 = 4;
-const BRIGHT: i64 = 8;
-
-/// A network that takes what has a red spot for dark: 4 units look for red, 8 for light, and it is right without marks.
-fn planted(vs: &nn::VarStore) -> nn::SequentialT {
-    let p = vs.root();
-    let mut conv = nn::conv2d(&p / "conv", 3, RED + BRIGHT, 1, Default::default());
-    let mut fc = nn::linear(&p / "fc", RED + BRIGHT, 2, Default::default());
-    let (mut weights, mut biases, mut rows) = (Vec::<f32>::new(), Vec::<f32>::new(), [Vec::<f32>::new(), Vec::new()]);
-    for unit in 0..RED + BRIGHT {
-        let step = 0.01 * unit as f32;
-        let red = unit < RED;
-        weights.extend(if red { [1.0, -0.5, -0.5] } else { [1.0 / 3.0; 3] });
-        biases.push(if red { -step } else { -0.1 - step / 2.0 });
-        rows[0].push(if red { 1.2 } else { 0.0 });
-        rows[1].push(if red { 0.0 } else { 1.0 });
-    }
-    tch::no_grad(|| {
-        conv.ws.copy_(&Tensor::from_slice(&weights).view([-1, 3, 1, 1]));
-        conv.bs.as_mut().unwrap().copy_(&Tensor::from_slice(&biases));
-        fc.ws.copy_(&Tensor::from_slice(&rows.concat()).view([2, -1]));
-        fc.bs.as_mut().unwrap().copy_(&Tensor::from_slice(&[3.0f32, 0.0]));
-    });
-    nn::seq_t().add(conv).add_fn(|x| x.relu().max_pool2d_default(SIDE as i64).flat_view()).add(fc)
-}
-
-/// Everything that training may draw on: batch norm, dropout, and noise that is added in evaluation mode as well.
-fn restless(vs: &nn::VarStore) -> nn::SequentialT {
-    let p = vs.root();
-    let conv = nn::ConvConfig { padding: 1, bias: false, ..Default::default() };
-    nn::seq_t()
-        .add(nn::conv2d(&p / "conv", 3, 6, 3, conv))
-        .add(nn::batch_norm2d(&p / "bn", 6, Default::default()))
-        .add_fn(|x| x.relu())
-        .add_fn_t(|x, train| x.dropout(0.3, train))
-        .add_fn(|x| x + x.rand_like() * 1e-3)
-        .add(nn::conv2d(&p / "conv2", 6, 6, 3, conv))
-        .add_fn(|x| x.relu().adaptive_avg_pool2d([1, 1]).flat_view())
-        .add_fn_t(|x, train| x.dropout(0.3, train))
-        .add(nn::linear(&p / "fc", 6, 10, Default::default()))
-}
-
-fn plain<'v>(vs: &'v nn::VarStore, probe: &Probe) -> AuditorBuilder<'v> {
-    let policies = policies("deny", "none", "mark");
-    Auditor::builder(vs).probe(probe.clone()).policies(policies).settings(settings()).quiet(true)
-}
-
-/// The planted network's auditor, with a clean and a marked evaluation.
-fn fixing<'v>(vs: &'v nn::VarStore, test_seed: u64) -> AuditorBuilder<'v> {
-    let (validation, test) = (noise(80, 2), noise(60, test_seed));
-    plain(vs, &noise(32, 1))
-        .policies(policies("deny", "zero", "mark"))
-        .evaluate("clean", validation.clone(), test.clone())
-        .evaluate("marked", with_marks(&validation), with_marks(&test))
-        .fix(true)
-}
-
-fn variables(vs: &nn::VarStore) -> Vec<(String, Tensor)> {
-    let mut all: Vec<_> = vs.variables().into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
-    all.sort_by(|a, b| a.0.cmp(&b.0));
-    all
-}
-
-fn assert_same(a: &[(String, Tensor)], b: &[(String, Tensor)]) {
-    assert_eq!(a.len(), b.len());
-    for ((name, x), (other, y)) in a.iter().zip(b) {
-        assert_eq!(name, other);
-        assert!(x == y, "{name} differs");
-    }
-}
 
 /// Two epochs with random batches, random flips and dropout; the auditor, if any, is called as a user would.
 fn train(every: Option<Every>) -> Vec<(String, Tensor)> {
@@ -144,7 +25,7 @@ fn train(every: Option<Every>) -> Vec<(String, Tensor)> {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = restless(&vs);
     let mut opt = nn::Sgd { momentum: 0.9, wd: 5e-4, ..Default::default() }.build(&vs, 0.1).unwrap();
-    let mut auditor = every.map(|every| plain(&vs, &data).every(every).build().unwrap());
+    let mut auditor = every.map(|every| plain(&data).every(every).build().unwrap());
     for epoch in 1..=2 {
         for _ in 0..4 {
             let batch = Tensor::randperm(data.len() as i64, (Kind::Int64, Device::Cpu)).narrow(0, 0, 12);
@@ -157,15 +38,15 @@ fn train(every: Option<Every>) -> Vec<(String, Tensor)> {
             let loss = net.forward_t(&x, true).cross_entropy_for_logits(&labels.index_select(0, &batch));
             opt.backward_step(&loss);
             if let Some(auditor) = &mut auditor {
-                auditor.after_step(&net).unwrap();
+                auditor.after_step((&vs, &net)).unwrap();
             }
         }
         if let Some(auditor) = &mut auditor {
-            auditor.after_epoch(epoch, &net).unwrap();
+            auditor.after_epoch(epoch, (&vs, &net)).unwrap();
         }
     }
     if let Some(auditor) = &mut auditor {
-        let finished = auditor.finish(&net).unwrap();
+        let finished = auditor.finish((&vs, &net)).unwrap();
         assert!(finished.report.history.len() > 1 && finished.report.edit.is_none());
     }
     let mut all = variables(&vs);
@@ -207,10 +88,10 @@ fn an_audit_leaves_gradients_statistics_generator_and_modes_as_they_were() {
     let (weights, before) = (variables(&vs), state());
     assert!(before.iter().any(|(_, _, g)| g.is_some()), "there are gradients to lose");
 
-    let mut auditor = plain(&vs, &data).every(Every::Steps(1)).build().unwrap();
+    let mut auditor = plain(&data).every(Every::Steps(1)).build().unwrap();
     tch::manual_seed(8);
     let first = draw(1);
-    auditor.after_step(&net).unwrap();
+    auditor.after_step((&vs, &net)).unwrap();
     assert_eq!((first, draw(5)), expected, "the generator, the kept half of a pair included");
     assert_same(&weights, &variables(&vs));
     for ((name, requires, grad), (_, required, graded)) in state().iter().zip(&before) {
@@ -221,7 +102,7 @@ fn an_audit_leaves_gradients_statistics_generator_and_modes_as_they_were() {
     let probing = Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true);
     assert!((&probing * 2).requires_grad(), "gradient mode is still on");
     tch::no_grad(|| {
-        auditor.after_step(&net).unwrap();
+        auditor.after_step((&vs, &net)).unwrap();
         assert!(!(&probing * 2).requires_grad(), "gradient mode is still off");
     });
 }
@@ -234,11 +115,11 @@ fn an_audit_that_fails_puts_the_generator_back_as_well() {
         let x = x + x.rand_like();
         if x.size()[0] > 0 { panic!("broken on purpose") } else { x }
     });
-    let mut auditor = plain(&vs, &noise(4, 1)).build().unwrap();
+    let mut auditor = plain(&noise(4, 1)).build().unwrap();
     tch::manual_seed(8);
     let expected = Tensor::rand([3], (Kind::Float, Device::Cpu));
     tch::manual_seed(8);
-    auditor.after_epoch(1, &net).unwrap_err();
+    auditor.after_epoch(1, (&vs, &net)).unwrap_err();
     assert_eq!(Tensor::rand([3], (Kind::Float, Device::Cpu)), expected);
 }
 
@@ -249,12 +130,12 @@ fn audits_happen_when_the_schedule_says_and_once_at_the_end() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
     let history = |every: Every, epochs: u64, steps: u64| {
-        let mut auditor = plain(&vs, &probe).every(every).build().unwrap();
+        let mut auditor = plain(&probe).every(every).build().unwrap();
         for epoch in 1..=epochs {
-            (0..steps).for_each(|_| auditor.after_step(&net).unwrap());
-            auditor.after_epoch(epoch, &net).unwrap();
+            (0..steps).for_each(|_| drop(auditor.after_step((&vs, &net)).unwrap()));
+            auditor.after_epoch(epoch, (&vs, &net)).unwrap();
         }
-        let report = auditor.finish(&net).unwrap().report;
+        let report = auditor.finish((&vs, &net)).unwrap().report;
         report.history.iter().map(|h| (h.epoch, h.step)).collect::<Vec<_>>()
     };
     assert_eq!(history(Every::Epochs(2), 5, 3), [(2, 6), (4, 12), (5, 15)]);
@@ -270,13 +151,15 @@ fn finish_writes_the_three_reports() {
     let out = folder.path().join("deep/er");
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
-    let mut auditor = plain(&vs, &noise(16, 1)).name("planted").reports(&out).build().unwrap();
-    auditor.after_epoch(1, &net).unwrap();
-    assert!(!out.join("report.json").exists(), "not before the end");
-    let finished = auditor.finish(&net).unwrap();
+    let mut auditor = plain(&noise(16, 1)).name("planted").reports(&out).build().unwrap();
+    assert!(!out.join("report.json").exists(), "not before the first audit");
+    let found = auditor.after_epoch(1, (&vs, &net)).unwrap();
+    let json = std::fs::read_to_string(out.join("report.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), **found.report().unwrap(), "after every audit");
+    let finished = auditor.finish((&vs, &net)).unwrap();
     let json = std::fs::read_to_string(out.join("report.json")).unwrap();
     let read: Report = serde_json::from_str(&json).unwrap();
-    assert_eq!(read, finished.report);
+    assert_eq!(read, *finished.report);
     assert_eq!((read.model.name.as_str(), read.units.len()), ("planted", 12));
     let csv = std::fs::read_to_string(out.join("neurons.csv")).unwrap();
     assert_eq!(csv.lines().count(), 13, "a row per unit and the header");
@@ -291,18 +174,18 @@ fn deny_fails_exactly_when_a_deny_policy_is_violated() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
     let finish = |level: &str, concept: &str| {
-        let builder = plain(&vs, &noise(32, 1)).policies(policies(level, "none", concept));
-        builder.build().unwrap().finish(&net).unwrap()
+        let builder = plain(&noise(32, 1)).policies(policies(level, "none", concept));
+        builder.build().unwrap().finish((&vs, &net)).unwrap()
     };
     let finished = finish("deny", "mark");
     let flagged: Vec<String> = finished.report.findings.iter().map(|f| f.unit.to_string()).collect();
     assert_eq!(flagged, ["conv/0", "conv/1", "conv/2", "conv/3"], "the units that look for red, and no other");
     match finished.deny() {
-        Err(Error::Denied { findings, policies }) => {
-            assert_eq!((findings.as_str(), policies.as_str()), ("4 findings", "marks"));
-        }
+        Err(Error::Denied { violations }) => assert_eq!(violations, "4 units violate marks"),
         other => panic!("{other:?}"),
     }
+    assert!(finished.denied() && !finish("warn", "mark").denied());
+    assert_eq!(format!("{:?}", finished.deny().unwrap_err()), "denied: 4 units violate marks", "what main prints");
     assert!(finish("warn", "mark").deny().is_ok(), "violated, but of level warn");
     assert!(finish("allow", "mark").deny().is_ok());
     assert!(finish("deny", "mirror").deny().is_ok(), "not violated");
@@ -313,8 +196,9 @@ fn a_fix_zeroes_what_misleads_and_reports_what_that_did() {
     let _alone = alone();
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
-    let report = fixing(&vs, 3).build().unwrap().finish(&net).unwrap().report;
-    let edit = report.edit.expect("an edit");
+    let finished = fixing(3).build().unwrap().finish((&vs, &net)).unwrap();
+    let edit = finished.report.edit.clone().expect("an edit");
+    assert_eq!((finished.zeroed(), finished.pruned()), (edit.chosen.as_slice(), &[][..]));
     assert_eq!(edit.flagged.len(), 4);
     assert!(!edit.chosen.is_empty() && edit.flagged.starts_with(&edit.chosen));
     for unit in &edit.chosen {
@@ -356,8 +240,8 @@ fn zeroed_units_are_zero_and_after_step_keeps_them_so() {
     let mut opt = nn::Sgd { momentum: 0.9, wd: 1e-3, ..Default::default() }.build(&vs, 0.01).unwrap();
     let mut step = || opt.backward_step(&net.forward_t(&x, true).cross_entropy_for_logits(&y));
     (0..3).for_each(|_| step());
-    let mut auditor = fixing(&vs, 3).build().unwrap();
-    let chosen = auditor.finish(&net).unwrap().report.edit.unwrap().chosen;
+    let mut auditor = fixing(3).build().unwrap();
+    let chosen = auditor.finish((&vs, &net)).unwrap().zeroed().to_vec();
     assert!(!chosen.is_empty());
     let all = vs.variables();
     let largest = || {
@@ -372,7 +256,7 @@ fn zeroed_units_are_zero_and_after_step_keeps_them_so() {
     for _ in 0..10 {
         step();
         moved |= largest() != (0.0, 0.0);
-        auditor.after_step(&net).unwrap();
+        auditor.after_step((&vs, &net)).unwrap();
         assert_eq!(largest(), (0.0, 0.0));
     }
     assert!(moved, "training would have revived them");
@@ -392,15 +276,18 @@ fn flagged_units_leave_the_live_network_and_the_training_goes_on() {
     // A loss of the old shapes that somebody still holds.
     let held = loss(&net);
     held.backward();
-    let mut auditor = fixing(&vs, 3).policies(policies("deny", "prune", "mark")).build().unwrap();
+    let mut auditor = fixing(3).policies(policies("deny", "prune", "mark")).build().unwrap();
     let mut rebuilt = 0;
-    let pruned = auditor
-        .after_epoch_pruning(1, &net, || {
+    assert!(auditor.after_epoch(1, (&vs, &net)).unwrap().pruned().is_empty(), "not before it is asked to");
+    let found = auditor
+        .prune((&vs, &net), || {
             rebuilt += 1;
             opt = sgd()?;
             Ok(())
         })
         .unwrap();
+    assert!(!found.audited() && found.zeroed().is_empty(), "these weights were just audited");
+    let pruned = found.pruned().to_vec();
     assert!(!pruned.is_empty() && pruned.iter().all(|u| u.site == "conv" && u.unit < RED as usize), "{pruned:?}");
     let left = RED + BRIGHT - pruned.len() as i64;
     let shape = |name: &str| vs.variables()[name].size();
@@ -408,11 +295,11 @@ fn flagged_units_leave_the_live_network_and_the_training_goes_on() {
     assert!(vs.variables().values().all(|t| !t.grad().defined() || t.grad().size() == t.size()));
     for _ in 0..5 {
         opt.backward_step(&loss(&net));
-        auditor.after_step(&net).unwrap();
+        auditor.after_step((&vs, &net)).unwrap();
     }
     assert!(loss(&net).double_value(&[]).is_finite());
     // Fewer units now; what was pruned is in the history, and what is left is judged anew at the end.
-    let report = auditor.finish(&net).unwrap().report;
+    let report = auditor.finish((&vs, &net)).unwrap().report;
     assert_eq!(report.units.len() as i64, left);
     assert_eq!(report.history[0].pruned, pruned);
     assert!(report.findings.iter().all(|f| (f.unit.unit as i64) < left));
@@ -425,9 +312,9 @@ fn an_optimizer_that_cannot_be_rebuilt_leaves_the_network_as_it_was() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
     let before = variables(&vs);
-    let mut auditor = fixing(&vs, 3).policies(policies("deny", "prune", "mark")).build().unwrap();
+    let mut auditor = fixing(3).policies(policies("deny", "prune", "mark")).build().unwrap();
     let broken = || Err(tch::TchError::Torch("no optimizer today".to_string()));
-    let error = auditor.after_epoch_pruning(1, &net, broken).unwrap_err().to_string();
+    let error = auditor.prune((&vs, &net), broken).unwrap_err().to_string();
     assert!(error.contains("no optimizer today"), "{error}");
     assert_same(&before, &variables(&vs));
 }
@@ -437,8 +324,8 @@ fn finish_prunes_what_policies_want_pruned_and_says_so() {
     let _alone = alone();
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
-    let mut auditor = fixing(&vs, 3).policies(policies("deny", "prune", "mark")).build().unwrap();
-    let finished = auditor.finish(&net).unwrap();
+    let mut auditor = fixing(3).policies(policies("deny", "prune", "mark")).build().unwrap();
+    let finished = auditor.finish((&vs, &net)).unwrap();
     let edit = finished.report.edit.as_ref().expect("an edit");
     assert_eq!(edit.action, "prune");
     let left = RED + BRIGHT - edit.chosen.len() as i64;
@@ -457,7 +344,8 @@ fn test_images_choose_nothing() {
     let fixed = |test_seed| {
         let vs = nn::VarStore::new(Device::Cpu);
         let net = planted(&vs);
-        let edit = fixing(&vs, test_seed).build().unwrap().finish(&net).unwrap().report.edit.unwrap();
+        let finished = fixing(test_seed).build().unwrap().finish((&vs, &net)).unwrap();
+        let edit = finished.report.edit.clone().unwrap();
         (variables(&vs), edit)
     };
     let ((weights, edit), (others, other)) = (fixed(3), fixed(4));
@@ -471,7 +359,7 @@ fn without_fix_nothing_is_edited() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
     let before = variables(&vs);
-    let report = fixing(&vs, 3).fix(false).build().unwrap().finish(&net).unwrap().report;
+    let report = fixing(3).fix(false).build().unwrap().finish((&vs, &net)).unwrap().report;
     assert!(report.edit.is_none() && report.denied);
     assert_eq!(report.history[0].evaluations.len(), 2, "accuracies are in the history all the same");
     assert_same(&before, &variables(&vs));
@@ -484,9 +372,9 @@ fn equal_runs_give_equal_reports_but_for_the_clock() {
         let folder = tempfile::tempdir().unwrap();
         let vs = nn::VarStore::new(Device::Cpu);
         let net = planted(&vs);
-        let mut auditor = fixing(&vs, 3).reports(folder.path()).build().unwrap();
-        auditor.after_epoch(1, &net).unwrap();
-        let _ = auditor.finish(&net).unwrap();
+        let mut auditor = fixing(3).reports(folder.path()).build().unwrap();
+        auditor.after_epoch(1, (&vs, &net)).unwrap();
+        let _ = auditor.finish((&vs, &net)).unwrap();
         let json = std::fs::read_to_string(folder.path().join("report.json")).unwrap();
         let run = json.rfind("\"run\"").unwrap();
         let other = ["neurons.csv", "report.md"].map(|f| std::fs::read_to_string(folder.path().join(f)).unwrap());
@@ -498,7 +386,7 @@ fn equal_runs_give_equal_reports_but_for_the_clock() {
     assert!(json["edit"]["chosen"].as_array().is_some_and(|c| !c.is_empty()));
 }
 
-fn invalid(builder: AuditorBuilder<'_>) -> String {
+fn invalid(builder: AuditorBuilder) -> String {
     match builder.build() {
         Err(error @ Error::Invalid { .. }) => error.to_string(),
         other => panic!("{other:?}"),
@@ -508,27 +396,30 @@ fn invalid(builder: AuditorBuilder<'_>) -> String {
 #[test]
 fn the_builder_names_what_is_missing_or_makes_no_sense() {
     let _alone = alone();
-    let vs = nn::VarStore::new(Device::Cpu);
     let probe = noise(4, 1);
-    let message = invalid(Auditor::builder(&vs).policies(policies("warn", "none", "mark")));
+    let message = invalid(Auditor::builder().policies(policies("warn", "none", "mark")));
     assert!(message.contains("probe"), "{message}");
-    let message = invalid(Auditor::builder(&vs).probe(probe.clone()));
+    let message = invalid(Auditor::builder().probe(probe.clone()));
     assert!(message.contains("policies"), "{message}");
-    let message = invalid(plain(&vs, &probe).every(Every::Epochs(0)));
+    let message = invalid(plain(&probe).every(Every::Epochs(0)));
     assert!(message.contains("Epochs(0)") && message.contains("1 or more"), "{message}");
-    invalid(plain(&vs, &probe).every(Every::Steps(0)));
-    let message = invalid(plain(&vs, &probe).fix(true));
+    invalid(plain(&probe).every(Every::Steps(0)));
+    let message = invalid(plain(&probe).fix(true));
     assert!(message.contains("evaluat"), "{message}");
-    let twice = plain(&vs, &probe).evaluate("clean", probe.clone(), probe.clone());
+    let message = invalid(plain(&probe).resume(true));
+    assert!(message.contains("`reports`"), "{message}");
+    let twice = plain(&probe).evaluate("clean", probe.clone(), probe.clone());
     let message = invalid(twice.evaluate("clean", probe.clone(), probe.clone()));
     assert!(message.contains("`clean` twice"), "{message}");
 
     let images = (0..4).map(|i| probe.image(i).clone()).collect();
     let unlabelled = Probe::from_images(images, None, None, probe.preprocess().clone()).unwrap();
-    let message = invalid(plain(&vs, &probe).evaluate("clean", probe.clone(), unlabelled));
+    let message = invalid(plain(&probe).evaluate("clean", probe.clone(), unlabelled));
     assert!(message.contains("test images of evaluation `clean`") && message.contains("without labels"), "{message}");
     let none = probe.select(&[]).unwrap();
-    let message = invalid(plain(&vs, &probe).evaluate("clean", none, probe.clone()));
+    let message = invalid(plain(&none));
+    assert!(message.contains("probe") && message.contains("no image"), "{message}");
+    let message = invalid(plain(&probe).evaluate("clean", none, probe.clone()));
     assert!(message.contains("validation images of evaluation `clean`"), "{message}");
 }
 
@@ -537,8 +428,8 @@ fn an_unknown_site_is_told_with_the_nearest_names() {
     let _alone = alone();
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
-    let mut auditor = plain(&vs, &noise(4, 1)).sites(["cnov"]).build().unwrap();
-    match auditor.after_epoch(1, &net) {
+    let mut auditor = plain(&noise(4, 1)).sites(["cnov"]).build().unwrap();
+    match auditor.after_epoch(1, (&vs, &net)) {
         Err(Error::Unknown { kind, name, nearest }) => {
             assert_eq!((kind, name.as_str()), ("site", "cnov"));
             assert_eq!(nearest.first().map(String::as_str), Some("conv"), "{nearest:?}");
@@ -556,8 +447,8 @@ fn a_network_that_panics_is_an_error_with_what_it_said() {
         let x = x.apply_t(&conv, train);
         if x.size()[0] > 1 { panic!("no more than one image") } else { x }
     });
-    let mut auditor = plain(&vs, &noise(4, 1)).build().unwrap();
-    match auditor.finish(&net) {
+    let mut auditor = plain(&noise(4, 1)).build().unwrap();
+    match auditor.finish((&vs, &net)) {
         Err(Error::Forward { message, input }) => {
             assert!(message.contains("no more than one image"), "{message}");
             assert_eq!(input, [4, 3, 16, 16]);
@@ -565,7 +456,7 @@ fn a_network_that_panics_is_an_error_with_what_it_said() {
         other => panic!("{other:?}"),
     }
     let wide = nn::func_t(|x, _| x.matmul(&Tensor::zeros([3, 3], (Kind::Float, Device::Cpu))));
-    assert!(matches!(auditor.finish(&wide), Err(Error::Forward { .. })), "libtorch's own complaint");
+    assert!(matches!(auditor.finish((&vs, &wide)), Err(Error::Forward { .. })), "libtorch's own complaint");
 }
 
 #[test]
@@ -574,7 +465,7 @@ fn weights_that_are_nan_are_reported_by_site_and_unit() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = planted(&vs);
     let _ = tch::no_grad(|| vs.variables()["conv.weight"].get(5).fill_(f64::NAN));
-    match plain(&vs, &noise(4, 1)).build().unwrap().finish(&net) {
+    match plain(&noise(4, 1)).build().unwrap().finish((&vs, &net)) {
         Err(Error::NonFinite { site, unit, image, value }) => {
             assert_eq!((site.as_str(), unit, image.as_str()), ("conv", 5, "image-0"));
             assert!(value.is_nan());

@@ -8,9 +8,10 @@ use tch_audit::audit::Settings;
 use tch_audit::auditor::{Auditor, Every};
 use tch_audit::edit::ZeroPlan;
 use tch_audit::edit::repair::LastLayer;
+use tch_audit::evidence::painted::{self, Painted};
 use tch_audit::graph::SiteKind;
 use tch_audit::policy::Policies;
-use tch_audit::probe;
+use tch_audit::probe::{self, paint};
 use tch_audit::{Model, UnitId};
 
 const WIDTH: i64 = 4;
@@ -60,16 +61,16 @@ fn the_callback_works_in_the_example_s_training_loop() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = fast_resnet(&vs.root());
     let mut opt = nn::Sgd { momentum: 0.9, dampening: 0., wd: 5e-4, nesterov: true }.build(&vs, 0.1).unwrap();
-    let mut settings = Settings::default();
+    let mut options = painted::Options::default();
+    (options.images, options.bootstrap) = (6, 10);
+    let painted = Painted::new(paint::bank().into_iter().take(4).collect(), options).unwrap();
+    let mut settings = Settings::painting(painted);
     settings.exemplars.k = 3;
-    (settings.concepts.images, settings.concepts.bootstrap) = (6, 10);
-    settings.bank.truncate(4);
-    let mut auditor = Auditor::builder(&vs)
+    let mut auditor = Auditor::builder()
         .probe(probe::drawn(1, 32, 9).unwrap())
         .policies(Policies::shipped().unwrap())
         .settings(settings)
         .every(Every::Epochs(2))
-        .quiet(true)
         .build()
         .unwrap();
     for epoch in 1..=3 {
@@ -77,11 +78,11 @@ fn the_callback_works_in_the_example_s_training_loop() {
             let flipped = tch::vision::dataset::augmentation(&images.narrow(0, start, 20), true, 4, 8);
             let loss = net.forward_t(&flipped, true).cross_entropy_for_logits(&labels.narrow(0, start, 20));
             opt.backward_step(&loss);
-            auditor.after_step(&net).unwrap();
+            auditor.after_step((&vs, &net)).unwrap();
         }
-        auditor.after_epoch(epoch, &net).unwrap();
+        auditor.after_epoch(epoch, (&vs, &net)).unwrap();
     }
-    let report = auditor.finish(&net).unwrap().report;
+    let report = auditor.finish((&vs, &net)).unwrap().report;
     assert_eq!(report.history.iter().map(|h| h.epoch).collect::<Vec<_>>(), [2, 3]);
     let sites: Vec<(&str, usize)> = report.model.sites.iter().map(|s| (s.name.as_str(), s.units)).collect();
     assert_eq!(

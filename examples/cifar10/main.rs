@@ -18,6 +18,7 @@ use tch_audit::probe::{ImageFolder, Preprocess};
 const BATCH: i64 = 64;
 
 fn main() -> std::process::ExitCode {
+    stamped::print_events();
     match run(&Options::parse()) {
         Ok(()) => 0.into(),
         Err(error) if matches!(error.downcast_ref(), Some(Error::Denied { .. })) => {
@@ -62,7 +63,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     };
 
     let wrong = stamped(&test, Word::Wrong, 1.0, 5);
-    let mut auditor = Auditor::builder(&vs)
+    let mut auditor = Auditor::builder()
         .name("cifar10")
         .probe(validation.clone())
         .policies(options.policies()?)
@@ -77,25 +78,24 @@ fn run(options: &Options) -> anyhow::Result<()> {
     // The network as it was before units were pruned for the first time.
     let mut unpruned = None;
     for epoch in 1..=training.epochs {
-        training.epoch(epoch, |net| auditor.after_step(net))?;
-        if options.fix == Some(Fix::Prune) && epoch < training.epochs {
+        training.epoch(epoch, || auditor.after_step((&vs, &net)))?;
+        let audited = auditor.after_epoch(epoch, (&vs, &net))?.audited();
+        if options.fix == Some(Fix::Prune) && audited && epoch < training.epochs {
             let before = prune::Snapshot::of(&vs, epoch);
-            let pruned = auditor.after_epoch_pruning(epoch, &net, || {
+            let found = auditor.prune((&vs, &net), || {
                 training.opt = sgd(&vs)?;
                 Ok(())
             })?;
-            if unpruned.is_none() && !pruned.is_empty() {
-                unpruned = Some((before, pruned));
+            if unpruned.is_none() && !found.pruned().is_empty() {
+                unpruned = Some((before, found.pruned().to_vec()));
             }
-        } else {
-            auditor.after_epoch(epoch, &net)?;
         }
     }
     if let Some((snapshot, pruned)) = &unpruned {
         print!("{}", prune::compared(&training, snapshot, pruned, &validation, &test, &wrong)?);
     }
 
-    let finished = auditor.finish(&net)?;
+    let finished = auditor.finish((&vs, &net))?;
     print!("{}", finished.summary());
     vs.save(options.out.join("model.safetensors"))?;
     eprintln!("report: {}", options.out.join("report.md").display());
@@ -120,11 +120,7 @@ pub fn sgd(vs: &nn::VarStore) -> Result<nn::Optimizer, tch::TchError> {
 
 impl Training<'_> {
     /// One pass over the training images, in an order that depends on seed and epoch alone.
-    fn epoch(
-        &mut self,
-        epoch: u64,
-        mut after_step: impl FnMut(&dyn ModuleT) -> tch_audit::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn epoch<R>(&mut self, epoch: u64, mut after_step: impl FnMut() -> tch_audit::Result<R>) -> anyhow::Result<()> {
         tch::manual_seed(self.seed + 1000 * epoch as i64);
         let batches = self.xs.size()[0] / BATCH;
         let order = Tensor::randperm(self.xs.size()[0], (Kind::Int64, Device::Cpu));
@@ -135,7 +131,7 @@ impl Training<'_> {
             let crops = tch::vision::dataset::augmentation(&self.xs.index_select(0, &rows), false, 4, 0);
             let loss = self.net.forward_t(&crops, true).cross_entropy_for_logits(&self.ys.index_select(0, &rows));
             self.opt.backward_step(&loss);
-            after_step(self.net)?;
+            after_step()?;
         }
         Ok(())
     }

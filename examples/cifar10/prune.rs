@@ -76,7 +76,7 @@ pub fn compared(
                 "{}, epoch {epoch}",
                 if draw == 0 { "without pruning".into() } else { format!("random units, draw {draw}") }
             );
-            arm.epoch(epoch, |_| Ok(()))?;
+            arm.epoch(epoch, || Ok(()))?;
         }
         let measured = measure(&arm)?;
         if draw == 0 { before = Some(measured) } else { controls.push(measured) }

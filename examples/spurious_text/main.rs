@@ -16,6 +16,7 @@ use tch_audit::probe::drawn;
 const BATCH: i64 = 64;
 
 fn main() -> std::process::ExitCode {
+    stamped::print_events();
     match run(&Options::parse()) {
         Ok(()) => 0.into(),
         Err(error) if matches!(error.downcast_ref(), Some(Error::Denied { .. })) => {
@@ -46,7 +47,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let net = stamped::network(vs.root(), 12, train.classes().len() as i64);
     let mut opt = nn::Sgd { momentum: 0.9, dampening: 0., wd: 5e-4, nesterov: true }.build(&vs, 0.1)?;
 
-    let mut auditor = Auditor::builder(&vs)
+    let mut auditor = Auditor::builder()
         .name("spurious_text")
         .probe(validation.clone())
         .policies(options.policies()?)
@@ -68,12 +69,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
             let crops = tch::vision::dataset::augmentation(&xs.index_select(0, &rows), false, 4, 0);
             let loss = net.forward_t(&crops, true).cross_entropy_for_logits(&ys.index_select(0, &rows));
             opt.backward_step(&loss);
-            auditor.after_step(&net)?;
+            auditor.after_step((&vs, &net))?;
         }
-        auditor.after_epoch(epoch, &net)?;
+        auditor.after_epoch(epoch, (&vs, &net))?;
     }
 
-    let finished = auditor.finish(&net)?;
+    let finished = auditor.finish((&vs, &net))?;
     print!("{}", finished.summary());
     vs.save(options.out.join("model.safetensors"))?;
     eprintln!("report: {}", options.out.join("report.md").display());

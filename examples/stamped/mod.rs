@@ -62,6 +62,12 @@ fn stage(vs: nn::Path<'_>, inputs: i64, outputs: i64) -> nn::FuncT<'static> {
     })
 }
 
+/// Prints what the auditor says while it goes along, and warnings, as plain lines.
+pub fn print_events() {
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_level(false).with_target(false);
+    lines.without_time().with_env_filter("warn,tch_audit=info,tch_audit::audit=warn").init();
+}
+
 /// How flagged units are edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Fix {

@@ -1,5 +1,6 @@
 //! What happened to one network so far: counters, history, words, and what is kept at zero.
 
+use super::moment::Moment;
 use super::words::Words;
 use crate::audit::Audit;
 use crate::describe::Status;
@@ -7,18 +8,7 @@ use crate::edit::{Slice, Zeroed};
 use crate::policy::{Finding, Level, Standing};
 use crate::report::{HistoryEntry, NamedAccuracy};
 use crate::{Model, Result, UnitId};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-
-/// Where a training stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Moment {
-    /// The epoch that ended last, from 1; 0 before.
-    pub epoch: u64,
-    /// Steps so far.
-    pub step: u64,
-}
 
 /// What is kept at zero from a moment on.
 #[derive(Debug)]

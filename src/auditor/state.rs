@@ -2,7 +2,8 @@
 //!
 //! The second is named by its content and written first, so that the first never speaks of numbers that are not there.
 
-use super::log::{Kept, Log, Moment};
+use super::log::{Kept, Log};
+use super::moment::Moment;
 use super::words::Words;
 use crate::edit::{Slice, Zeroed};
 use crate::report::{HistoryEntry, write_atomically};

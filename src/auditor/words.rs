@@ -1,6 +1,6 @@
 //! What units were described as, audit by audit.
 
-use super::log::Moment;
+use super::moment::Moment;
 use crate::UnitId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

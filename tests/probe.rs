@@ -15,7 +15,8 @@ use tch::{Device, Kind, Tensor};
 use tch_audit::{
     Error,
     probe::{
-        Corrupt, Fit, ImageFolder, Labels, Preprocess, Probe, drawn, image_tensor,
+        Changed, Corrupt, Fit, ImageFolder, Images, Labels, PaintedImages, Preprocess, Probe, Selected, Want, drawn,
+        example, image_tensor,
         paint::{Concept, Painted, Place, TextSize, TextStyle, bank, controls, text_stamp},
         resize,
     },
@@ -1103,6 +1104,20 @@ fn a_generator_is_shown_latent_vectors_and_looked_at_by_its_images() {
     let best = activation.argmax(0, false).int64_value(&[]);
     assert_eq!(exemplars.units[7].top[0].image as i64, best);
 
+    let changed = Changed::new(&probe, "same", |_, image: &RgbImage| image.clone());
+    assert_eq!(changed.image(9).unwrap().as_ref(), probe.image(9), "it can be looked at");
+    changed.read(&[9], 1, Want::Pixels, &mut |batch| Ok(assert_eq!(batch.pixels[0].as_ref(), probe.image(9)))).unwrap();
+    let text = PaintedImages::new(Selected::new(&probe, vec![1, 2]).unwrap(), bank().remove(0), 1);
+    let chosen = Selected::new(&changed, vec![1, 2]).unwrap();
+    for made in [&changed as &dyn Images, &text, &chosen] {
+        let error = made.read(&[1], 1, Want::Inputs, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("nothing can be painted onto its inputs"), "{error}");
+        assert!(!made.are_inputs());
+    }
+    assert_eq!(example(&probe, 3).unwrap(), z.narrow(0, 0, 3), "an example are its inputs");
+    let some = Selected::new(&probe, vec![5, 2]).unwrap();
+    assert_eq!(example(&some, 2).unwrap(), z.index_select(0, &Tensor::from_slice(&[5i64, 2])));
+    assert!(Probe::of(&probe, &[0]).is_err());
     let painted = probe.map(|_, image| image.clone());
     let error = painted.tensor(0..1).unwrap_err().to_string();
     assert!(error.contains("nothing can be painted onto its inputs"), "{error}");

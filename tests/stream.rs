@@ -1,6 +1,5 @@
 //! Image folders that are read while a model runs: the same images as when they are loaded, damaged files, errors and
 //! panics, threads, and thousands of photographs.
-#![allow(clippy::single_range_in_vec_init)] // Lists of ranges, often of one.
 
 mod common;
 
@@ -9,7 +8,6 @@ use std::{
     collections::BTreeMap,
     fs,
     io::Cursor,
-    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::mpsc,
@@ -18,7 +16,10 @@ use std::{
 use tch::{Kind, Tensor};
 use tch_audit::{
     Error,
-    probe::{Batch, Corrupt, Digest, Fit, ImageFolder, ImageStream, Preprocess, Probe, Skipped, Source},
+    probe::{
+        Batch, Changed, Corrupt, Digest, Fit, ImageFolder, ImageStream, Images, Labels, PaintedImages, Preprocess,
+        Probe, Selected, Skipped, Want, example, labels, paint, split,
+    },
 };
 
 // ---------------------------------------------------------------- helpers
@@ -86,17 +87,18 @@ fn mixed(root: &Path) {
     }
 }
 
-fn every(n: usize, len: usize) -> Vec<Range<usize>> {
-    (0..len).step_by(n).map(|i| i..len.min(i + n)).collect()
+fn upto(n: usize) -> Vec<usize> {
+    (0..n).collect()
 }
 
 /// What remains of a batch once its tensor is gone.
 #[derive(Debug, Clone, PartialEq)]
 struct Seen {
-    range: Range<usize>,
+    asked: usize,
     numbers: Vec<usize>,
     size: Vec<i64>,
     bits: Vec<u32>,
+    pixels: Vec<RgbImage>,
     digest: Digest,
     skipped: Vec<Skipped>,
 }
@@ -107,19 +109,33 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
 }
 
 fn seen(batch: Batch) -> Seen {
-    let Batch { range, numbers, input, digest, skipped } = batch;
-    Seen { range, numbers, size: input.size(), bits: bits(&input), digest, skipped }
+    let Batch { asked, numbers, input, pixels, regions, digest, skipped } = batch;
+    assert!(regions.is_empty());
+    let pixels = pixels.iter().map(|image| image.as_ref().clone()).collect();
+    match input.defined() {
+        true => Seen { asked, numbers, size: input.size(), bits: bits(&input), pixels, digest, skipped },
+        false => Seen { asked, numbers, size: vec![], bits: vec![], pixels, digest, skipped },
+    }
 }
 
-fn all(source: &dyn Source, ranges: &[Range<usize>]) -> tch_audit::Result<Vec<Seen>> {
+fn read(images: &dyn Images, numbers: &[usize], batch: usize, want: Want) -> tch_audit::Result<Vec<Seen>> {
     let mut out = Vec::new();
     let caller = std::thread::current().id();
-    source.batches(ranges, &mut |batch| {
+    images.read(numbers, batch, want, &mut |batch| {
         assert_eq!(std::thread::current().id(), caller);
         out.push(seen(batch));
         Ok(())
     })?;
     Ok(out)
+}
+
+fn all(images: &dyn Images, numbers: &[usize], batch: usize) -> tch_audit::Result<Vec<Seen>> {
+    read(images, numbers, batch, Want::Inputs)
+}
+
+/// The inputs of the images with these numbers, one after the other.
+fn inputs(probe: &Probe, numbers: &[usize]) -> Vec<u32> {
+    numbers.iter().flat_map(|&i| bits(&probe.tensor(i..i + 1).unwrap())).collect()
 }
 
 /// Fails instead of waiting for ever.
@@ -196,24 +212,25 @@ fn a_stream_shows_the_bytes_that_loading_shows() {
             let (probe, stream) = (open.load().unwrap(), open.stream().unwrap());
             assert_eq!((stream.len(), stream.is_empty(), stream.classes()), (17, false, probe.classes()));
             for batch_size in [1, 5, 17, 64] {
-                let batches = all(&stream, &every(batch_size, 17)).unwrap();
+                let batches = all(&stream, &upto(17), batch_size).unwrap();
                 assert_eq!(batches.len(), 17_usize.div_ceil(batch_size));
-                for batch in &batches {
-                    let n = batch.range.len();
-                    assert_eq!(batch.numbers, batch.range.clone().collect::<Vec<_>>());
+                for (batch, numbers) in batches.iter().zip(upto(17).chunks(batch_size)) {
+                    let n = numbers.len();
+                    assert_eq!((batch.asked, batch.numbers.as_slice()), (n, numbers));
                     assert_eq!(batch.size, [n as i64, channels as i64, height as i64, width as i64]);
-                    assert!(batch.bits == bits(&probe.tensor(batch.range.clone()).unwrap()), "{:?}", batch.range);
+                    let range = numbers[0]..numbers[0] + n;
+                    assert!(batch.bits == bits(&probe.tensor(range.clone()).unwrap()), "{range:?}");
                     assert!(batch.skipped.is_empty());
                 }
-                assert_eq!(sum(&batches), stream.digest(&[0..17]).unwrap());
+                assert_eq!(sum(&batches), stream.digest(&upto(17)).unwrap());
             }
             for i in 0..17 {
-                assert_eq!(Source::name(&stream, i), Probe::name(&probe, i));
-                assert_eq!(Source::label(&stream, i), Probe::label(&probe, i));
+                assert_eq!(Images::name(&stream, i), Probe::name(&probe, i));
+                assert_eq!(Images::label(&stream, i), Probe::label(&probe, i));
                 assert_eq!(stream.image(i).unwrap().as_ref(), Probe::image(&probe, i));
                 assert_eq!(stream.path(i), root.path().join(Probe::name(&probe, i)));
             }
-            assert_eq!(Source::preprocess(&stream), Probe::preprocess(&probe));
+            assert_eq!(Images::preprocess(&stream), Probe::preprocess(&probe));
         }
     }
 }
@@ -233,9 +250,9 @@ fn files_are_those_that_loading_finds() {
     let (probe, stream) = (limited.load().unwrap(), limited.stream().unwrap());
     assert_eq!(stream.len(), 6);
     let described =
-        |source: &dyn Source| (0..6).map(|i| (source.name(i).into_owned(), source.label(i))).collect::<Vec<_>>();
+        |source: &dyn Images| (0..6).map(|i| (source.name(i).into_owned(), source.label(i))).collect::<Vec<_>>();
     assert_eq!(described(&stream), described(&probe));
-    assert_eq!(Source::label(&stream, 3), Some(1));
+    assert_eq!(Images::label(&stream, 3), Some(1));
     put(root.path(), "beside.png", png(gradient(8, 8, 0)));
     assert!(open(root.path(), 8).stream().unwrap_err().to_string().contains("either in it or in a sub-folder"));
 }
@@ -246,9 +263,9 @@ fn one_image_and_no_labels() {
     put(root.path(), "only.png", png(gradient(8, 8, 3)));
     fs::create_dir(root.path().join("x.png")).unwrap();
     let stream = open(root.path(), 8).stream().unwrap();
-    assert_eq!((stream.len(), stream.classes().len(), Source::label(&stream, 0)), (1, 0, None));
+    assert_eq!((stream.len(), stream.classes().len(), Images::label(&stream, 0)), (1, 0, None));
     assert_eq!(stream.image(0).unwrap().as_ref(), &gradient(8, 8, 3), "the right size is not resampled");
-    let batches = all(&stream, &every(64, 1)).unwrap();
+    let batches = all(&stream, &[0], 64).unwrap();
     assert_eq!((batches.len(), batches[0].size.as_slice()), (1, &[1, 3, 8, 8][..]));
     assert!(matches!(stream.image(1), Err(Error::Invalid { .. })));
     assert!(matches!(stream.image(usize::MAX), Err(Error::Invalid { .. })));
@@ -264,36 +281,60 @@ fn names_that_are_not_unicode_are_read() {
     // Some file systems have no such names.
     let Ok(()) = fs::write(&odd, png(gradient(8, 8, 7))) else { return };
     let stream = open(root.path(), 8).stream().unwrap();
-    assert_eq!((Source::name(&stream, 1).as_ref(), stream.path(1)), ("b\u{fffd}.png", odd));
+    assert_eq!((Images::name(&stream, 1).as_ref(), stream.path(1)), ("b\u{fffd}.png", odd));
     assert_eq!(stream.image(1).unwrap().as_ref(), &gradient(8, 8, 7));
-    assert_eq!(all(&stream, &[0..2]).unwrap()[0].numbers, [0, 1]);
+    assert_eq!(all(&stream, &[0, 1], 2).unwrap()[0].numbers, [0, 1]);
 }
 
 #[test]
-fn ranges_may_overlap_repeat_be_empty_and_go_back() {
+fn any_numbers_in_any_order_are_read_as_inputs_and_as_pixels() {
+    let root = folder();
+    mixed(root.path());
+    let (stream, probe) = (open(root.path(), 12).stream().unwrap(), open(root.path(), 12).load().unwrap());
+    let descending: Vec<usize> = (0..17).rev().collect();
+    for numbers in [&[3, 4][..], &[5, 5, 5], &[0, 16, 0, 7, 7, 1, 16], &descending, &[4], &[]] {
+        for images in [&stream as &dyn Images, &probe] {
+            for batch_size in [1, 2, 3, 100] {
+                for want in [Want::Inputs, Want::Pixels, Want::Both] {
+                    let batches = read(images, numbers, batch_size, want).unwrap();
+                    assert_eq!(batches.len(), numbers.len().div_ceil(batch_size));
+                    for (batch, numbers) in batches.iter().zip(numbers.chunks(batch_size)) {
+                        assert_eq!((batch.asked, batch.numbers.as_slice()), (numbers.len(), numbers));
+                        if want.inputs() {
+                            assert_eq!(batch.size, [numbers.len() as i64, 3, 12, 12]);
+                            assert!(batch.bits == inputs(&probe, numbers), "{numbers:?}");
+                        } else {
+                            assert!(batch.size.is_empty(), "no input was wanted");
+                        }
+                        let wanted = numbers.iter().filter(|_| want.pixels());
+                        assert!(batch.pixels.iter().eq(wanted.map(|i| probe.image(*i))), "{numbers:?}");
+                        for (number, pixels) in batch.numbers.iter().zip(&batch.pixels) {
+                            assert_eq!(images.image(*number).unwrap().as_ref(), pixels);
+                        }
+                    }
+                    assert_eq!(sum(&batches), images.digest(numbers).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_that_are_not_there_and_batches_of_none_are_refused_before_anything_is_read() {
     let root = folder();
     solids(root.path(), 9);
-    let stream = open(root.path(), 8).stream().unwrap();
-    let probe = open(root.path(), 8).load().unwrap();
-    let ranges = [3..5, 0..0, 0..9, 9..9, 4..4, 1..2, 0..9];
-    let batches = all(&stream, &ranges).unwrap();
-    for (batch, range) in batches.iter().zip(&ranges) {
-        assert_eq!((&batch.range, batch.size[0]), (range, range.len() as i64));
-        assert!(range.is_empty() || batch.bits == bits(&probe.tensor(range.clone()).unwrap()));
-    }
-    assert_eq!(batches.len(), ranges.len());
-    assert!(all(&stream, &[]).unwrap().is_empty());
-    assert_eq!(all(&stream, &[5..5]).unwrap()[0].size, [0, 3, 8, 8]);
-    #[allow(clippy::reversed_empty_ranges)]
-    for bad in [5..10, 10..10, 6..4, 0..usize::MAX] {
-        let mut calls = 0;
-        let result = stream.batches(&[0..1, bad.clone()], &mut |_| {
-            calls += 1;
-            Ok(())
-        });
-        assert!(matches!(result, Err(Error::Invalid { .. })), "{bad:?}");
-        assert_eq!(calls, 0, "{bad:?}");
-        assert!(matches!(stream.digest(&[0..1, bad]), Err(Error::Invalid { .. })));
+    let (stream, probe) = (open(root.path(), 8).stream().unwrap(), open(root.path(), 8).load().unwrap());
+    for images in [&stream as &dyn Images, &probe] {
+        for (numbers, batch) in [(&[0, 9][..], 1), (&[0, usize::MAX], 2), (&[10], 1), (&[0], 0)] {
+            let mut calls = 0;
+            let result = images.read(numbers, batch, Want::Inputs, &mut |_| {
+                calls += 1;
+                Ok(())
+            });
+            assert!(matches!(result, Err(Error::Invalid { .. })), "{numbers:?} {batch}");
+            assert_eq!(calls, 0, "{numbers:?} {batch}");
+            assert!(batch == 0 || matches!(images.digest(numbers), Err(Error::Invalid { .. })));
+        }
     }
 }
 
@@ -313,7 +354,7 @@ fn damaged_files_keep_their_numbers_and_are_named_with_a_reason() {
     let stream = skipping(root.path(), 16);
     assert_eq!(stream.len(), expected.len() + 30);
     for batch_size in [1, 4, 7, 100] {
-        let batches = all(&stream, &every(batch_size, stream.len())).unwrap();
+        let batches = all(&stream, &upto(stream.len()), batch_size).unwrap();
         let skipped: Vec<Skipped> = batches.iter().flat_map(|b| b.skipped.clone()).collect();
         assert_eq!(skipped, load.skipped());
         for (file, (path, reason)) in skipped.iter().zip(&expected) {
@@ -322,16 +363,44 @@ fn damaged_files_keep_their_numbers_and_are_named_with_a_reason() {
         }
         let numbers: Vec<usize> = batches.iter().flat_map(|b| b.numbers.clone()).collect();
         assert!(numbers.is_sorted());
-        let names: Vec<_> = numbers.iter().map(|&i| Source::name(&stream, i)).collect();
+        let names: Vec<_> = numbers.iter().map(|&i| Images::name(&stream, i)).collect();
         assert!(names.iter().zip(0..).all(|(name, i)| name == Probe::name(&load, i)));
         let values: Vec<u32> = batches.iter().flat_map(|b| b.bits.clone()).collect();
         assert!(values == bits(&load.tensor(0..30).unwrap()), "batches of {batch_size}");
         for batch in &batches {
             assert_eq!(batch.size, [batch.numbers.len() as i64, 3, 16, 16]);
-            assert_eq!(batch.numbers.len() + batch.skipped.len(), batch.range.len());
+            assert_eq!(batch.numbers.len() + batch.skipped.len(), batch.asked);
         }
         assert_eq!(batches.iter().any(|b| b.size[0] == 0), batch_size < 100, "some batches hold damaged files only");
-        assert_eq!(sum(&batches), stream.digest(&[0..stream.len()]).unwrap());
+        assert_eq!(sum(&batches), stream.digest(&upto(stream.len())).unwrap());
+    }
+}
+
+#[test]
+fn unreadable_numbers_in_between_are_missing_wherever_they_are_asked_for() {
+    let root = folder();
+    let paths = solids(root.path(), 9);
+    let (bad, gone) = (2, 6);
+    let stream = skipping(root.path(), 8);
+    fs::write(&paths[bad], "bad").unwrap();
+    fs::remove_file(&paths[gone]).unwrap();
+    let numbers = [8, bad, 0, bad, gone, 5, 5, bad, 8, 8];
+    for want in [Want::Inputs, Want::Pixels, Want::Both] {
+        let batches = read(&stream, &numbers, 4, want).unwrap();
+        let shown: Vec<&[usize]> = batches.iter().map(|b| b.numbers.as_slice()).collect();
+        assert_eq!(shown, [&[8, 0][..], &[5, 5], &[8, 8]]);
+        let skipped: Vec<Vec<&Path>> =
+            batches.iter().map(|b| b.skipped.iter().map(|s| s.path.as_path()).collect()).collect();
+        let (bad, gone) = (paths[bad].as_path(), paths[gone].as_path());
+        assert_eq!(skipped, [vec![bad, bad], vec![gone, bad], vec![]]);
+        assert_eq!(batches.iter().map(|b| b.asked).collect::<Vec<_>>(), [4, 4, 2]);
+        for batch in &batches {
+            let images: Vec<RgbImage> = batch.numbers.iter().map(|i| stream.image(*i).unwrap().into_owned()).collect();
+            assert!(!want.pixels() || batch.pixels == images);
+            let expected = tch_audit::probe::image_tensor(&images, Images::preprocess(&stream)).unwrap();
+            assert!(!want.inputs() || batch.bits == bits(&expected));
+        }
+        assert_eq!(sum(&batches), stream.digest(&numbers).unwrap());
     }
 }
 
@@ -342,8 +411,8 @@ fn a_folder_of_damaged_files_alone_is_empty_batches() {
     for (name, bytes, _) in &files {
         put(root.path(), name, bytes);
     }
-    let batches = all(&skipping(root.path(), 8), &every(5, files.len())).unwrap();
-    assert!(batches.iter().all(|b| b.size == [0, 3, 8, 8] && b.numbers.is_empty() && b.skipped.len() == b.range.len()));
+    let batches = all(&skipping(root.path(), 8), &upto(files.len()), 5).unwrap();
+    assert!(batches.iter().all(|b| b.size == [0, 3, 8, 8] && b.numbers.is_empty() && b.skipped.len() == b.asked));
 }
 
 #[test]
@@ -361,7 +430,7 @@ fn the_first_damaged_file_is_the_error_after_the_batches_before_it() {
         for (batch_size, before) in [(1, 21), (10, 2), (40, 0)] {
             let mut calls = 0;
             let result = pool.install(|| {
-                stream.batches(&every(batch_size, 40), &mut |_| {
+                stream.read(&upto(40), batch_size, Want::Inputs, &mut |_| {
                     calls += 1;
                     Ok(())
                 })
@@ -371,7 +440,7 @@ fn the_first_damaged_file_is_the_error_after_the_batches_before_it() {
         }
     }
     assert!(matches!(stream.image(22), Err(Error::Image { path, .. }) if path == paths[22]));
-    stream.digest(&[0..40]).expect("their bytes can be read");
+    stream.digest(&upto(40)).expect("their bytes can be read");
 }
 
 #[test]
@@ -381,7 +450,7 @@ fn no_more_than_two_batches_are_read_ahead_and_files_that_vanish_are_named() {
     let run = |corrupt| {
         let stream = open(root.path(), 8).corrupt(corrupt).stream().unwrap();
         let mut batches = Vec::new();
-        let result = stream.batches(&every(2, 12), &mut |batch| {
+        let result = stream.read(&upto(12), 2, Want::Inputs, &mut |batch| {
             if batches.is_empty() {
                 // Batches 1 and 2 may have been read by now; no later one can have been.
                 paths[6..].iter().for_each(|path| fs::remove_file(path).unwrap());
@@ -391,7 +460,7 @@ fn no_more_than_two_batches_are_read_ahead_and_files_that_vanish_are_named() {
             Ok(())
         });
         assert_eq!(batches.iter().flat_map(|b| b.numbers.clone()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
-        let digest = stream.digest(&[0..12]);
+        let digest = stream.digest(&upto(12));
         fs::remove_dir(&paths[8]).unwrap();
         (result, batches, digest)
     };
@@ -415,14 +484,14 @@ fn a_file_that_changes_is_read_as_it_is_and_told_by_the_digest() {
     let root = folder();
     let paths = solids(root.path(), 4);
     let stream = open(root.path(), 8).stream().unwrap();
-    let before = stream.digest(&[0..4]).unwrap();
-    assert_eq!(all(&stream, &[0..4]).unwrap()[0].digest, before);
+    let before = stream.digest(&upto(4)).unwrap();
+    assert_eq!(all(&stream, &upto(4), 4).unwrap()[0].digest, before);
     fs::write(&paths[2], png(gradient(30, 30, 2))).unwrap();
     let now = open(root.path(), 8).load().unwrap();
-    let batch = all(&stream, &[0..4]).unwrap().remove(0);
+    let batch = all(&stream, &upto(4), 4).unwrap().remove(0);
     assert!(batch.bits == bits(&now.tensor(0..4).unwrap()));
     assert_ne!(batch.digest, before);
-    assert_eq!(batch.digest, stream.digest(&[2..4, 0..2]).unwrap());
+    assert_eq!(batch.digest, stream.digest(&[2, 3, 0, 1]).unwrap());
     assert_eq!(batch.digest, {
         let of = |path: &PathBuf| Digest::of(path.file_name().unwrap().to_str().unwrap(), &fs::read(path).unwrap());
         paths.iter().map(of).fold(Digest::default(), Digest::and)
@@ -468,6 +537,268 @@ fn the_fingerprint_changes_with_everything_that_is_known_without_reading() {
     assert_eq!(distinct.len(), prints.len());
 }
 
+#[test]
+fn the_same_folder_has_the_same_identity_however_it_is_read() {
+    let root = folder();
+    mixed(root.path());
+    let open = |fit| ImageFolder::open(root.path()).preprocess(preprocess(3, 8, 8)).fit(fit);
+    let both = |folder: ImageFolder| (folder.load().unwrap(), folder.stream().unwrap());
+    for fit in [Fit::Squash, Fit::CenterCrop] {
+        let (probe, stream) = both(open(fit));
+        assert_eq!(Images::fingerprint(&probe), stream.fingerprint());
+        for numbers in [upto(17), vec![3], vec![16, 2, 2], vec![]] {
+            assert_eq!(probe.digest(&numbers).unwrap(), stream.digest(&numbers).unwrap());
+            assert_eq!(
+                sum(&all(&probe, &numbers, 4).unwrap()),
+                sum(&all(&stream, &numbers, 4).unwrap()),
+                "batch by batch"
+            );
+        }
+        let (some, others) = (vec![9, 1, 1, 4], vec![9, 1, 4]);
+        let chosen = |images, numbers: &[usize]| Selected::<&dyn Images>::new(images, numbers.to_vec()).unwrap();
+        let print = |images| chosen(images, &some).fingerprint();
+        assert_eq!(print(&probe), print(&stream));
+        assert_ne!(print(&probe), chosen(&probe, &others).fingerprint());
+        let nested = |images| Selected::new(chosen(images, &some), vec![3, 0]).unwrap().fingerprint();
+        assert_eq!(nested(&probe), nested(&stream));
+        let flipped = |images: &dyn Images, label: &str| {
+            Changed::new(images, label, |_, image| image::imageops::flip_vertical(image)).fingerprint()
+        };
+        assert_eq!(flipped(&probe, "flipped"), flipped(&stream, "flipped"));
+        assert_ne!(flipped(&probe, "flipped"), flipped(&stream, "turned"));
+        assert_ne!(flipped(&probe, "flipped"), stream.fingerprint());
+        // In memory: some of them are some of the files; changed ones are pixels.
+        assert_eq!(probe.select(&upto(17)).unwrap().fingerprint(), stream.fingerprint());
+        assert_ne!(probe.select(&[0, 1]).unwrap().fingerprint(), stream.fingerprint());
+        assert_eq!(probe.select(&[4, 0]).unwrap().digest(&[0, 1]).unwrap(), stream.digest(&[4, 0]).unwrap());
+        let same = probe.map(|_, image| image.clone());
+        assert_ne!(same.fingerprint(), probe.fingerprint());
+        assert_ne!(same.digest(&[0]).unwrap(), probe.digest(&[0]).unwrap());
+        let copies = (0..17).map(|i| probe.image(i).clone()).collect();
+        let names = (0..17).map(|i| probe.name(i).to_string()).collect();
+        let labels = Labels::new((0..17).map(|i| probe.label(i).unwrap()).collect(), probe.classes()).unwrap();
+        let from_memory = Probe::from_images(copies, Some(names), Some(labels), preprocess(3, 8, 8)).unwrap();
+        assert_eq!(from_memory.fingerprint(), same.fingerprint(), "a hash of pixels");
+    }
+    // Where a file is left out the numbers after it are others.
+    put(root.path(), "a/05-bad.png", "bad");
+    let (probe, stream) = both(open(Fit::Squash).corrupt(Corrupt::Skip));
+    assert_eq!((probe.len(), stream.len()), (17, 18));
+    assert_ne!(probe.fingerprint(), stream.fingerprint());
+}
+
+// ---------------------------------------------------------------- made of others
+
+/// Names, labels, and every bit that is read of some numbers, twice and in another order.
+fn shown(images: &dyn Images) -> (Vec<(String, Option<usize>)>, Vec<Seen>) {
+    let described = (0..images.len()).map(|i| (images.name(i).into_owned(), images.label(i))).collect();
+    let numbers: Vec<usize> = (0..images.len()).chain((0..images.len()).rev()).collect();
+    let batches = read(images, &numbers, 5, Want::Both).unwrap();
+    for (number, pixels) in batches.iter().flat_map(|b| b.numbers.iter().zip(&b.pixels)) {
+        assert_eq!(images.image(*number).unwrap().as_ref(), pixels);
+    }
+    assert_eq!(sum(&batches), images.digest(&numbers).unwrap());
+    (described, batches)
+}
+
+fn darker(i: usize, image: &RgbImage) -> RgbImage {
+    let mut image = image.clone();
+    image.iter_mut().for_each(|v| *v = v.saturating_sub(i as u8 * 9));
+    image
+}
+
+#[test]
+fn what_is_made_of_a_stream_is_what_is_made_of_the_loaded_images() {
+    let root = folder();
+    mixed(root.path());
+    let (probe, stream) = (open(root.path(), 10).load().unwrap(), open(root.path(), 10).stream().unwrap());
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..6 {
+        let numbers: Vec<usize> = (0..rng.usize(1..20)).map(|_| rng.usize(..17)).collect();
+        let again: Vec<usize> = (0..rng.usize(1..6)).map(|_| rng.usize(..numbers.len())).collect();
+        let some = |images| Selected::<&dyn Images>::new(images, numbers.clone()).unwrap();
+        let (ours, theirs) = (some(&probe), some(&stream));
+        assert_eq!(shown(&ours), shown(&theirs));
+        assert_eq!(shown(&ours), shown(&probe.select(&numbers).unwrap()));
+        assert!((0..numbers.len()).all(|i| ours.name(i) == probe.name(numbers[i])));
+        let nested = |images| Selected::new(some(images), again.clone()).unwrap();
+        assert_eq!(shown(&nested(&probe)), shown(&nested(&stream)));
+        assert_eq!(shown(&Changed::new(&ours, "", darker)), shown(&Changed::new(&theirs, "", darker)));
+        let twice = |images| Selected::new(Changed::new(some(images), "", darker), again.clone()).unwrap();
+        assert_eq!(shown(&twice(&probe)), shown(&twice(&stream)));
+        let mapped = probe.select(&numbers).unwrap().map(darker);
+        let (pixels, inputs) = (read(&mapped, &again, 9, Want::Both).unwrap(), shown(&twice(&stream)).1);
+        assert!(pixels[0].pixels.iter().zip(inputs.iter().flat_map(|b| &b.pixels)).all(|(a, b)| a == b));
+    }
+    let held = Probe::of(&stream, &[4, 0, 4]).unwrap();
+    assert_eq!(held.image(0), probe.image(4));
+    assert_eq!((held.name(1), held.label(1), held.classes()), (probe.name(0), probe.label(0), probe.classes()));
+}
+
+#[test]
+fn unreadable_images_are_missing_in_what_is_made_of_them() {
+    let root = folder();
+    let paths = solids(root.path(), 9);
+    fs::write(&paths[2], "bad").unwrap();
+    let stream = skipping(root.path(), 8);
+    let some = Selected::new(&stream, vec![8, 2, 2, 0, 8]).unwrap();
+    let batches = all(&some, &[4, 1, 0, 3, 2, 3], 4).unwrap();
+    assert_eq!(batches.iter().map(|b| b.numbers.clone()).collect::<Vec<_>>(), [vec![4, 0, 3], vec![3]]);
+    assert_eq!(batches.iter().map(|b| b.skipped.len()).collect::<Vec<_>>(), [1, 1]);
+    let changed = Changed::new(&some, "darker", darker);
+    let batches = read(&changed, &[4, 1, 0], 3, Want::Pixels).unwrap();
+    assert_eq!((batches[0].numbers.as_slice(), batches[0].skipped.len()), (&[4, 0][..], 1));
+    assert_eq!(batches[0].pixels[0], darker(4, &stream.image(8).unwrap()), "changed by its own number");
+    let held = Probe::of(&some, &[0, 1, 3]).unwrap();
+    assert_eq!((held.len(), held.name(1), held.skipped().len()), (2, "000.png", 1));
+
+    let fatal = open(root.path(), 8).stream().unwrap();
+    for images in [&Selected::new(&fatal, vec![0, 2]).unwrap() as &dyn Images, &Changed::new(&fatal, "", darker)] {
+        let result = all(images, &upto(images.len()), 1);
+        assert!(matches!(&result, Err(Error::Image { path, .. }) if *path == paths[2]), "{result:?}");
+    }
+    assert!(matches!(Probe::of(&fatal, &upto(9)), Err(Error::Image { .. })));
+}
+
+#[test]
+fn a_concept_is_painted_onto_each_image_and_its_place_is_known() {
+    let root = folder();
+    mixed(root.path());
+    let (probe, stream) = (open(root.path(), 24).load().unwrap(), open(root.path(), 24).stream().unwrap());
+    for concept in [0, 9, 13].map(|i| paint::bank().remove(i)) {
+        let name = concept.name().to_string();
+        let on = |images| PaintedImages::<&dyn Images>::new(images, concept.clone(), 3);
+        let (ours, theirs) = (on(&probe), on(&stream));
+        let mut seen = Vec::new();
+        for images in [&ours, &theirs] {
+            let mut of_these = Vec::new();
+            images
+                .read(&[5, 0, 5, 16], 3, Want::Both, &mut |batch| {
+                    assert_eq!((batch.regions.len(), batch.pixels.len()), (batch.numbers.len(), batch.numbers.len()));
+                    let expected = tch_audit::probe::image_tensor(&batch.pixels, images.preprocess()).unwrap();
+                    assert_eq!(batch.input, expected);
+                    of_these.extend(batch.numbers.into_iter().zip(batch.pixels).zip(batch.regions));
+                    Ok(())
+                })
+                .unwrap();
+            seen.push(of_these);
+        }
+        assert!(seen[0] == seen[1] && seen[0][0] == seen[0][2], "{name}");
+        for ((number, pixels), region) in &seen[0] {
+            assert!(region.area() > 0);
+            let plain = probe.image(*number);
+            let differ = pixels.enumerate_pixels().filter(|(x, y, p)| *p != plain.get_pixel(*x, *y));
+            assert!(differ.into_iter().all(|(x, y, _)| region.contains(y as usize, x as usize)), "{name}");
+            assert_eq!(ours.image(*number).unwrap().as_ref(), pixels.as_ref());
+            assert_eq!(ours.name(*number), format!("{} (painted: {name})", probe.name(*number)));
+        }
+        assert_eq!(ours.fingerprint(), theirs.fingerprint());
+        let other = PaintedImages::new(&probe, concept.clone(), 4);
+        assert_ne!(ours.fingerprint(), other.fingerprint());
+    }
+}
+
+#[test]
+fn a_change_that_fails_is_an_error_or_goes_through() {
+    let root = folder();
+    solids(root.path(), 6);
+    let stream = open(root.path(), 8).stream().unwrap();
+    let larger =
+        Changed::new(&stream, "", |i, image: &RgbImage| if i == 3 { RgbImage::new(9, 8) } else { image.clone() });
+    let mut calls = 0;
+    let result = larger.read(&upto(6), 2, Want::Inputs, &mut |_| {
+        calls += 1;
+        Ok(())
+    });
+    assert!(matches!(result, Err(Error::Shape { .. })), "{result:?}");
+    assert_eq!(calls, 1, "after the batch before it");
+    let path = root.path().to_path_buf();
+    let message = within(60, move || {
+        let stream = open(&path, 8).stream().unwrap();
+        let panics = Changed::new(stream, "", |_, _: &RgbImage| -> RgbImage { panic!("no paint") });
+        let panic = catch_unwind(AssertUnwindSafe(|| all(&panics, &[1], 1)));
+        panic.unwrap_err().downcast_ref::<&str>().map(|s| (*s).to_string())
+    });
+    assert_eq!(message.as_deref(), Some("no paint"));
+}
+
+#[test]
+fn images_are_changed_while_the_model_runs() {
+    let root = folder();
+    solids(root.path(), 12);
+    let stream = open(root.path(), 8).stream().unwrap();
+    let changed = std::sync::atomic::AtomicUsize::new(0);
+    let counting = Changed::new(&stream, "", |_, image: &RgbImage| {
+        changed.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        image.clone()
+    });
+    let now = || changed.load(std::sync::atomic::Ordering::SeqCst);
+    let mut first = true;
+    counting
+        .read(&upto(12), 2, Want::Inputs, &mut |_| {
+            if std::mem::take(&mut first) {
+                // Two batches more are made while this one is in use, and no third.
+                for _ in 0..1000 {
+                    if now() == 6 {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                std::thread::sleep(Duration::from_millis(50));
+                assert_eq!(now(), 6);
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(now(), 12);
+}
+
+#[test]
+fn what_points_to_images_is_images() {
+    let root = folder();
+    mixed(root.path());
+    let shared: std::sync::Arc<dyn Images> = std::sync::Arc::new(open(root.path(), 8).stream().unwrap());
+    let some = Selected::new(shared.clone(), vec![1, 2]).unwrap();
+    let changed = Changed::new(&some, "", darker);
+    let boxed: Box<dyn Images + '_> = Box::new(&changed);
+    assert_eq!(shown(&boxed), shown(&changed));
+    assert_eq!(shared.fingerprint(), Images::fingerprint(&&shared));
+}
+
+#[test]
+fn examples_labels_and_parts_of_images_wherever_they_are() {
+    let root = folder();
+    mixed(root.path());
+    put(root.path(), "a/00-bad.png", "bad");
+    let stream = skipping(root.path(), 8);
+    let probe = open(root.path(), 8).corrupt(Corrupt::Skip).load().unwrap();
+    for n in [1, 3, 17, 100] {
+        assert_eq!(example(&stream, n).unwrap(), probe.tensor(0..n.min(17)).unwrap(), "the bad one is passed over");
+        assert_eq!(example(&probe, n).unwrap(), probe.tensor(0..n.min(17)).unwrap());
+    }
+    assert!(matches!(example(&probe.select(&[]).unwrap(), 1), Err(Error::Invalid { .. })));
+    let only_bad = folder();
+    put(only_bad.path(), "bad.png", "bad");
+    assert!(example(&skipping(only_bad.path(), 8), 2).unwrap_err().to_string().contains("no readable image"));
+
+    assert_eq!(labels(&probe, &upto(17)).unwrap(), probe.labels().unwrap());
+    assert_eq!(labels(&stream, &[17, 0]).unwrap(), Tensor::from_slice(&[1i64, 0]));
+    let flat = folder();
+    solids(flat.path(), 3);
+    let error = labels(&skipping(flat.path(), 8), &[0]).unwrap_err().to_string();
+    assert!(error.contains("images without labels"), "{error}");
+
+    let ((part, rest), (one, other)) = (split(&probe, 7, 0.3).unwrap(), probe.split(7, 0.3).unwrap());
+    let names = |numbers: &[usize]| numbers.iter().map(|i| probe.name(*i).to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&part), (0..one.len()).map(|i| one.name(i).to_string()).collect::<Vec<_>>());
+    assert_eq!(names(&rest), (0..other.len()).map(|i| other.name(i).to_string()).collect::<Vec<_>>());
+    assert!(split(&stream, 1, 1.0).is_err());
+    let (part, rest) = split(&stream, 1, 0.5).unwrap();
+    let mut both = [part, rest].concat();
+    both.sort_unstable();
+    assert_eq!(both, upto(18));
+}
+
 // ---------------------------------------------------------------- errors, panics, threads
 
 #[test]
@@ -481,7 +812,7 @@ fn an_error_of_the_caller_stops_the_reading() {
     let (result, calls) = within(60, move || {
         let stream = open(&path, 8).stream().unwrap();
         let mut calls = 0;
-        let result = stream.batches(&[0..1, 1..2, 2..60], &mut |_| {
+        let result = stream.read(&upto(60), 20, Want::Inputs, &mut |_| {
             calls += 1;
             if calls == 2 {
                 return Err(Error::Unknown { kind: "thing", name: "enough".into(), nearest: Vec::new() });
@@ -502,11 +833,12 @@ fn a_panic_of_the_caller_goes_through_and_the_stream_can_be_used_again() {
     let (message, after) = within(60, move || {
         let stream = open(&path, 8).stream().unwrap();
         let panic = catch_unwind(AssertUnwindSafe(|| {
-            stream
-                .batches(&every(2, 30), &mut |batch| if batch.range.start == 4 { panic!("stop here") } else { Ok(()) })
+            stream.read(&upto(30), 2, Want::Inputs, &mut |batch| {
+                if batch.numbers[0] == 4 { panic!("stop here") } else { Ok(()) }
+            })
         }));
         let message = panic.unwrap_err().downcast_ref::<&str>().map(|s| (*s).to_string());
-        (message, all(&stream, &every(2, 30)).unwrap().len())
+        (message, all(&stream, &upto(30), 2).unwrap().len())
     });
     assert_eq!((message.as_deref(), after), (Some("stop here"), 15));
 }
@@ -523,8 +855,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let stream = skipping(&path, 24);
-            let batches = all(&stream, &every(6, stream.len())).unwrap();
-            (batches, stream.digest(&[0..stream.len()]).unwrap(), stream.fingerprint())
+            let batches = all(&stream, &upto(stream.len()), 6).unwrap();
+            (batches, stream.digest(&upto(stream.len())).unwrap(), stream.fingerprint())
         })
     };
     let (one, four) = within(120, move || (run(1), run(4)));
@@ -540,7 +872,7 @@ fn every_thread_of_a_pool_can_read_at_once() {
     let results = within(60, move || {
         let stream = open(&path, 8).stream().unwrap();
         // All of the global pool's threads wait for images: nobody of the pool is left to read them.
-        rayon::broadcast(|_| all(&stream, &every(3, 20)).unwrap())
+        rayon::broadcast(|_| all(&stream, &upto(20), 3).unwrap())
     });
     assert!(results.iter().all(|r| *r == results[0]));
 }
@@ -610,7 +942,7 @@ fn four_thousand_photographs_are_finished_and_every_damaged_file_is_named() {
     assert_eq!(stream.len(), paths.len() + expected.len());
     let (mut shown, mut skipped, mut digest) = (0, Vec::new(), Digest::default());
     stream
-        .batches(&every(64, stream.len()), &mut |batch| {
+        .read(&upto(stream.len()), 64, Want::Inputs, &mut |batch| {
             assert_eq!(batch.input.size(), [batch.numbers.len() as i64, 3, 32, 32]);
             assert!(batch.input.isfinite().all().int64_value(&[]) == 1);
             shown += batch.numbers.len();
@@ -624,5 +956,5 @@ fn four_thousand_photographs_are_finished_and_every_damaged_file_is_named() {
     for file in &skipped {
         assert!(!file.reason.is_empty() && file.reason.contains(expected[&file.path]), "{file:?}");
     }
-    assert_eq!(digest, stream.digest(&[0..stream.len()]).unwrap());
+    assert_eq!(digest, stream.digest(&upto(stream.len())).unwrap());
 }

@@ -1,6 +1,16 @@
-#![doc = include_str!("../README.md")]
+//! A linter for what a neural network has learned.
 //!
-//! # From Rust, without training
+//! It shows a network your images, finds what each neuron (*unit*) responds to, says so in words with a score and the
+//! evidence, and holds the words against *policies*: TOML files that say what must not be learned. Units that violate one
+//! can be masked, zeroed or pruned, exactly or not at all, and accuracy and robustness are measured before and after. The
+//! network is one in [tch] (with its `VarStore`) or a TorchScript file, and it need not be changed: operators are watched
+//! as they run.
+//!
+//! The seed is MILAN (Hernandez et al. 2022, arXiv 2201.11114); its published weights can do the describing, but a first
+//! audit needs none. The program `tch-audit` does from the command line, on a TorchScript file, what this crate does from
+//! Rust.
+//!
+//! # A first audit, without training
 //!
 //! [`audit::Audit::run`] reads one model as it is now. Here a network with random weights is shown drawn images; what it
 //! has learned is nothing, and a policy says so:
@@ -28,6 +38,40 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Images of your own come from a folder ([`probe::ImageFolder`]) or from memory ([`probe::Probe`]); a TorchScript file is
+//! a [`Model::load`]. [`report::Report::of`] makes a report of an audit, which [`report::Format`] writes as JSON, SARIF,
+//! JUnit, Markdown and more.
+//!
+//! # In a training loop
+//!
+//! Four calls, and no change to the model. The audits run without gradients, in evaluation mode, and put the random number
+//! generators back: training goes on as it would have.
+//!
+//! ```no_run
+//! use tch::{Tensor, nn, nn::ModuleT, nn::OptimizerConfig};
+//! use tch_audit::{auditor::Auditor, auditor::Every, policy::Policies, probe::Probe};
+//!
+//! type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+//!
+//! fn train(vs: &nn::VarStore, net: &dyn ModuleT, data: &[(Tensor, Tensor)], photos: Probe) -> Result<()> {
+//!     let mut opt = nn::Sgd::default().build(vs, 0.1)?;
+//!     let mut auditor = Auditor::builder(vs)                    // 1
+//!         .probe(photos)
+//!         .policies(Policies::load_dir("policies")?)
+//!         .every(Every::Epochs(4))
+//!         .reports("runs/audit")
+//!         .build()?;
+//!     for epoch in 1..=12 {
+//!         for (xs, ys) in data {
+//!             opt.backward_step(&net.forward_t(xs, true).cross_entropy_for_logits(ys));
+//!             auditor.after_step(net)?;                         // 2
+//!         }
+//!         auditor.after_epoch(epoch, net)?;                     // 3
+//!     }
+//!     Ok(auditor.finish(net)?.deny()?)                          // 4: Err when denied
+//! }
+//! ```
+//!
 //! # A walk through the house
 //!
 //! In the order in which data flows; each module uses what stands before it and nothing that comes after.
@@ -53,11 +97,30 @@
 //! [`Model`] is a forward pass with named tensors (a tch network with its `VarStore`, or TorchScript), [`UnitId`] a
 //! neuron's name, [`ConceptName`] what a concept is called, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
 //!
+//! # Progress
+//!
+//! Nothing here draws or prints. Work that may take long says how far it is in events of [`tracing`]: target
+//! `tch_audit::progress`, level `DEBUG`.
+//!
+//! | field | what |
+//! |---|---|
+//! | `message` | which work: `reading`, `exemplars`, `concepts`, `encoding`, `describing`, `ranking`, `choosing`, `evaluating`, `robustness` |
+//! | `done` | how many steps are done, a `u64`; they may come out of order when several threads work |
+//! | `of` | how many there are, a `u64` |
+//! | `ended` | whether it is over, a `bool`; also of work that broke off, and then `done` is less than `of` |
+//!
+//! Each work has one event at its beginning, some ten a second at most in between, and one at its end. A program that has
+//! a subscriber sees them as soon as it asks for the level: with `tracing_subscriber`, the filter
+//! `tch_audit::progress=debug`. The program `tch-audit` makes its bars of them.
+//!
 //! # Features
 //!
 //! - `cli` (on by default): the program `tch-audit`; library users can leave it out.
 //! - `download-libtorch`: tch fetches libtorch during the build.
 //! - `doc-only`: builds the documentation without libtorch.
+//!
+//! Where libtorch is looked for when a crate is built, and how a program finds it when it runs, is for every user of tch to
+//! decide: see "As a library in your own crate" in the [README](https://github.com/tch-audit/tch-audit#readme).
 #![deny(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations)]
 
@@ -94,3 +157,8 @@ pub use graph::Traced;
 pub use model::{IntoModel, Model, Outputs};
 pub use reason::Reason;
 pub use unit::{Region, UnitId};
+
+/// The examples of the README are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ use crate::edit::repair::LastLayer;
 use crate::edit::{Applied, NoOptimizer, Optimizers};
 use crate::evaluate::{self, Evaluation};
 use crate::hook::with_rng_restored;
-use crate::policy::{self, Level, Policies, Standing};
+use crate::policy::{Finding, Level, Policies};
 use crate::probe::Probe;
 use crate::report::{self, HistoryEntry, NamedAccuracy, Report};
 use crate::{Error, Model, Result, Traced, UnitId};
@@ -223,8 +223,7 @@ impl<'v> Auditor<'v> {
         }
         entry.changed =
             now.iter().filter(|(id, text)| self.last.get(*id).is_some_and(|before| before != *text)).count();
-        let counts = |f: &&policy::Finding| f.level != Level::Allow && !matches!(f.standing, Standing::Waived { .. });
-        let flagged = audit.outcome.findings.iter().filter(counts);
+        let flagged = audit.outcome.findings.iter().filter(|f| f.counts());
         entry.flagged = flagged.map(|f| &f.unit).collect::<std::collections::BTreeSet<_>>().len();
         for evaluation in &self.evaluations {
             let right = evaluate::correct(traced, &[], &evaluation.validation)?;
@@ -253,7 +252,7 @@ impl Finished {
         }
         let violated: Vec<&str> = self.report.violated(Level::Deny).map(|p| p.name.as_str()).collect();
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let counts = |f: &&report::ReportedFinding| f.counts() && violated.contains(&f.policy.as_str());
+        let counts = |f: &&Finding| f.counts() && violated.contains(&f.policy.as_str());
         let findings = self.report.findings.iter().filter(counts).count();
         let notices: Vec<&str> =
             self.report.notices.iter().filter(|n| n.level == Level::Deny).map(|n| n.code.as_str()).collect();

@@ -6,7 +6,7 @@ use crate::edit::{Applied, Edit, Edited, Method, Optimizers, Slice};
 use crate::evaluate::Methods;
 use crate::evaluate::choose::{Choice, choose};
 use crate::evaluate::compare::{Comparison, compare};
-use crate::policy::{Action, Outcome};
+use crate::policy::Outcome;
 use crate::report::{Control, EditReport, Evaluation, Gap, LeftOut, SweepAccuracy, SweepPoint};
 use crate::{Result, Traced, UnitId};
 
@@ -17,14 +17,10 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What `outcome` wants done. Who wants a unit pruned gets his way over who wants it zeroed.
+    /// What `outcome` wants done.
     pub fn by(outcome: &Outcome) -> Self {
-        let prune = outcome.wanted(Action::Prune);
-        let mut units = outcome.wanted(Action::Zero);
-        units.extend(prune.iter().cloned());
-        units.sort();
-        units.dedup();
-        Self { units, methods: Methods::new(prune) }
+        let wanted = outcome.wanted();
+        Self { units: wanted.units(), methods: Methods::new(wanted.prune) }
     }
 
     /// Of these what is to be pruned.

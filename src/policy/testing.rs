@@ -65,7 +65,7 @@ pub(super) fn words_only(policies: &Policies, name: &str, texts: &[&str]) -> Vec
     let units: Vec<DescribedUnit> = texts.iter().enumerate().map(unit).collect();
     for finding in check(&Policies(vec![policy]), &units, Date::today()).findings {
         if let Some(place) = because.get_mut(finding.unit.unit) {
-            *place = finding.because;
+            *place = finding.evidence;
         }
     }
     because

@@ -83,6 +83,7 @@ mod lints;
 mod load;
 mod outcome;
 mod pattern;
+mod reach;
 mod rules;
 mod search;
 mod shape;
@@ -108,12 +109,11 @@ pub use wanted::Wanted;
 
 use crate::{Error, Result};
 use lints::Lints;
-use rules::{Concept, Glob, Limits, Matching, Rule, Scope};
+use rules::{Case, Concept, Glob, Limits, Matching, Rule, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
-use testing::Case;
 use waive::Waiver;
 
 /// How grave a finding is.

@@ -4,14 +4,6 @@ use super::{Because, Date, Location, Policies, check};
 use crate::UnitId;
 use crate::describe::{DescribedUnit, Description};
 
-/// One `[[test]]`, compiled.
-#[derive(Debug, Clone)]
-pub(super) struct Case {
-    pub description: String,
-    pub matches: bool,
-    pub location: Location,
-}
-
 /// One test, run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tested {

@@ -58,7 +58,7 @@ fn policy(body: &str) -> Policies {
 
 fn fault(text: &str) -> String {
     match Policies::parse("text", text) {
-        Err(Error::Faults { rendered }) => rendered,
+        Err(error @ Error::Faults { .. }) => error.to_string(),
         other => panic!("expected a fault, got {other:?}"),
     }
 }
@@ -128,9 +128,8 @@ sites = ["layer[3"]
 max-units = -1
 max-share = 2
 "#;
-    let Err(Error::Faults { rendered }) = Loader::new().concepts(&ConceptName::built_in()).parse("text", text) else {
-        panic!("refused")
-    };
+    let error = Loader::new().concepts(&ConceptName::built_in()).parse("text", text).unwrap_err();
+    let rendered = error.to_string();
     for part in [
         "error[unknown-value]: `denny` is not a value of `level`",
         "^^^^^^^ did you mean `deny`?\n  = expected: allow, warn, deny",
@@ -150,6 +149,14 @@ max-share = 2
         assert!(rendered.contains(part), "{part} not in:\n{rendered}");
     }
     assert_eq!(rendered.matches("error[").count(), 11, "{rendered}");
+    let placed: Vec<_> = error.faults().map(|f| (f.code, f.location.line, f.location.column)).collect();
+    assert_eq!(placed.len(), 11);
+    assert_eq!(placed[..2], [(Code::UnknownValue, 1, 9), (Code::UnknownValue, 2, 10)]);
+    let first = error.faults().next().unwrap();
+    assert_eq!(first.message, "`denny` is not a value of `level`");
+    assert_eq!((first.location.file.as_str(), first.label.as_str()), ("text.toml", "did you mean `deny`?"));
+    assert_eq!(first.expected, "allow, warn, deny");
+    assert!(error.faults().all(|f| rendered.contains(&format!("error[{}]: {}", f.code, f.message))));
 }
 
 #[test]
@@ -173,7 +180,12 @@ fn faults_of_all_files_come_in_the_order_of_the_files() {
     fs::write(dir.path().join("a.toml"), "level = 'x'\r\nreason = 'r'\r\n[match]\r\nany = ['t']\r\n").unwrap();
     fs::write(dir.path().join("c.toml"), "level = 'deny'\nreason = 'r'\n[match]\nany = ['t']\n").unwrap();
     fs::write(dir.path().join("notes.txt"), "not a policy").unwrap();
-    let Err(Error::Faults { rendered }) = Policies::load_dir(dir.path()) else { panic!("refused") };
+    let error = Policies::load_dir(dir.path()).unwrap_err();
+    let Error::Faults { files } = &error else { panic!("{error}") };
+    assert_eq!(files.iter().map(|f| f.faults().len()).collect::<Vec<_>>(), [1, 1], "{error}");
+    assert!(files[0].file().ends_with("a.toml") && files[1].file().ends_with("b.toml"));
+    assert_eq!(error.to_string(), format!("{}\n\n{}", files[0], files[1]));
+    let rendered = error.to_string();
     let (a, b) = (rendered.find("a.toml:1:9"), rendered.find("b.toml:1:1"));
     assert!(a.is_some() && a < b && !rendered.contains("c.toml") && !rendered.contains('\r'), "{rendered}");
 }
@@ -185,7 +197,7 @@ fn missing_files_and_empty_folders_are_errors() {
     assert!(matches!(Policies::load_dir(dir.path().join("none")), Err(Error::Io { action: "list", .. })));
     assert!(matches!(Policies::load(dir.path().join("none.toml")), Err(Error::Io { action: "read", .. })));
     fs::write(dir.path().join("latin1.toml"), b"# caf\xe9\n").unwrap();
-    let Err(Error::Faults { rendered }) = Policies::load_dir(dir.path()) else { panic!("refused") };
+    let rendered = Policies::load_dir(dir.path()).unwrap_err().to_string();
     assert!(rendered.contains("error[bad-encoding]: byte 0xe9") && rendered.contains("latin1.toml:1:6"), "{rendered}");
 }
 

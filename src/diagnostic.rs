@@ -11,34 +11,15 @@
 //!   = expected: level, action, match, scope, limits
 //! ```
 //!
+//! In an [`Error::Faults`](crate::Error::Faults) a program finds each fault as a [`PlacedFault`].
+//!
 //! Policies, configuration files, tables of descriptions, baselines and reports all complain this way. What is shown of a
 //! file is made harmless for a terminal.
 
-mod codes;
 mod render;
 mod source;
 
 pub use crate::error::nearest;
-pub use codes::Code;
+pub use crate::fault::{Code, FileFaults, Location, PlacedFault};
 pub use render::{Fault, is_hidden, visible};
 pub use source::Source;
-
-use serde::{Deserialize, Serialize};
-use std::fmt;
-
-/// A place in a file. Displayed as `file:line:column`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Location {
-    /// The file, as it was asked for.
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
-}

@@ -5,6 +5,7 @@
 //! source: print the chain.
 
 use crate::Reason;
+use crate::fault::{FileFaults, PlacedFault};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -112,10 +113,10 @@ pub enum Error {
         value: f32,
     },
     /// One or more files (policies, configuration, tables, reports) are wrong; the text shows every place.
-    #[error("{rendered}")]
+    #[error("{}", files.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n\n"))]
     Faults {
-        /// All faults, each with file, line, caret and suggestion.
-        rendered: String,
+        /// The files with their faults; each is shown with file, line, caret and suggestion.
+        files: Vec<FileFaults>,
     },
     /// An edit cannot be made exactly, so it is not made.
     #[error("cannot {action} {unit}: {reason}")]
@@ -152,6 +153,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is wrong with files, where that is the error: code, message and place of every fault.
+    pub fn faults(&self) -> impl Iterator<Item = &PlacedFault> {
+        let files = if let Error::Faults { files } = self { files.as_slice() } else { &[] };
+        files.iter().flat_map(FileFaults::faults)
+    }
+
     /// An [`Error::Io`], for `map_err`.
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();

@@ -136,6 +136,7 @@ pub mod evaluate;
 pub mod evidence;
 pub mod exemplars;
 pub mod exit;
+mod fault;
 mod files;
 mod glob;
 pub mod graph;

@@ -73,6 +73,7 @@
 //! there is an error as well, never an empty policy.
 
 pub mod baseline;
+mod because;
 mod check;
 mod config;
 mod date;
@@ -80,7 +81,9 @@ mod evaluate;
 mod finding;
 mod lints;
 mod load;
+mod outcome;
 mod pattern;
+mod reach;
 mod rules;
 mod search;
 mod shape;
@@ -88,26 +91,29 @@ mod testing;
 mod validate;
 mod vocabulary;
 mod waive;
+mod wanted;
 mod words;
 
 pub use crate::diagnostic::{Code, Location};
 pub use baseline::Baseline;
+pub use because::Because;
 pub use check::check;
 pub use date::Date;
 pub use evaluate::{Agreement, Labels, Mistake, columns, evaluate};
-pub use finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount, Standing, Verdict};
+pub use finding::{Finding, Notice, Standing};
 pub use load::{Loader, TEMPLATE, shipped_files};
+pub use outcome::{Outcome, PolicySummary, RuleCount, Verdict};
 pub use testing::{Tested, test};
 pub use vocabulary::Vocabulary;
+pub use wanted::Wanted;
 
 use crate::{Error, Result};
 use lints::Lints;
-use rules::{Concept, Glob, Limits, Matching, Rule, Scope};
+use rules::{Case, Concept, Glob, Limits, Matching, Rule, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
-use testing::Case;
 use waive::Waiver;
 
 /// How grave a finding is.
@@ -142,11 +148,12 @@ impl fmt::Display for Level {
 }
 
 /// What is to be done about the units that violate a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Action {
     /// Nothing.
+    #[default]
     None,
     /// Zero them, if edits are allowed.
     Zero,

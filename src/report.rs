@@ -33,7 +33,6 @@ pub mod jsonl;
 pub mod junit;
 pub mod markdown;
 pub mod picture;
-mod policy;
 pub mod sarif;
 mod tables;
 pub mod terminal;
@@ -47,11 +46,10 @@ pub use audit::{
 pub use edit::{Control, EditReport, Evaluation, Gap, HistoryEntry, LeftOut, NamedAccuracy, SweepAccuracy, SweepPoint};
 pub use files::{FILES, write_all};
 pub use format::Format;
-pub use policy::{ReportedFinding, ReportedPolicy};
 
 use crate::UnitId;
 use crate::describe::Status;
-use crate::policy::{Level, Notice, Standing, Verdict};
+use crate::policy::{Finding, Level, Notice, PolicySummary, Standing, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,9 +85,9 @@ pub struct Report {
     /// How many units there are of each kind; set by [`finish`](Self::finish).
     pub counts: Counts,
     /// One per policy, by name.
-    pub policies: Vec<ReportedPolicy>,
+    pub policies: Vec<PolicySummary>,
     /// By policy, then unit.
-    pub findings: Vec<ReportedFinding>,
+    pub findings: Vec<Finding>,
     /// What is to be known about the policies themselves; by code.
     pub notices: Vec<Notice>,
     /// What was done about the findings, and what that did.
@@ -155,7 +153,7 @@ impl Report {
     }
 
     /// The violated policies of a level, by name.
-    pub fn violated(&self, level: Level) -> impl Iterator<Item = &ReportedPolicy> {
+    pub fn violated(&self, level: Level) -> impl Iterator<Item = &PolicySummary> {
         self.policies.iter().filter(move |p| p.level == level && p.verdict == Verdict::Violated)
     }
 
@@ -166,7 +164,7 @@ impl Report {
 
     /// How grave a finding is as things stand: the level of its policy, or `allow` where the policy tolerates it or it is
     /// waived or known.
-    pub fn gravity(&self, finding: &ReportedFinding) -> Level {
+    pub fn gravity(&self, finding: &Finding) -> Level {
         let policy = self.policies.binary_search_by(|p| p.name.as_str().cmp(&finding.policy)).ok();
         let violated = policy.and_then(|i| self.policies.get(i)).is_some_and(|p| p.verdict == Verdict::Violated);
         if violated && finding.standing == Standing::New { finding.level } else { Level::Allow }

@@ -382,14 +382,17 @@ fn a_mask_says_what_it_does_and_writes_nothing() {
     refused(folder, &[&mask[..], &["--out", "x.pt"]].concat(), &["--out", "mask", "edit zero"]);
 }
 
-/// `report.json` of an audit that found `words` (site, unit, description): every text is denied, every colour warned of,
-/// every shape allowed, and unit 1 of conv1 is waived.
+/// `report.json` of an audit that found `words` (site, unit, description): every text is denied and to be
+/// zeroed, every colour warned of, every shape allowed, and unit 1 of conv1 is waived.
 fn findings(folder: &Path, words: &str) {
     let policies = folder.join("policies");
     fs::create_dir_all(&policies).unwrap();
     let waiver = "[[waive]]\nsite = \"conv1\"\nunit = 1\nreason = \"it may\"\nexpires = 2999-12-31\n";
     for (name, level, more) in [("text", "deny", waiver), ("color", "warn", ""), ("shape", "allow", "")] {
-        let text = format!("level = \"{level}\"\nreason = \"a test\"\n[match]\nany = [\"{name}\"]\n{more}");
+        let action = if name == "text" { "zero" } else { "none" };
+        let text = format!(
+            "level = \"{level}\"\naction = \"{action}\"\nreason = \"a test\"\n[match]\nany = [\"{name}\"]\n{more}"
+        );
         fs::write(policies.join(format!("{name}.toml")), text).unwrap();
     }
     fs::write(folder.join("words.csv"), format!("layer,unit,description\n{words}")).unwrap();
@@ -401,21 +404,23 @@ fn findings(folder: &Path, words: &str) {
 }
 
 #[test]
-fn findings_that_count_are_edited_and_what_cannot_be_is_left_out_and_named() {
+fn findings_that_policies_want_edited_are_and_what_cannot_be_is_left_out_and_named() {
     let Some(folder) = networks(&["chain_bn"]) else { return };
     let folder = folder.path();
     findings(folder, "conv1,0,text\nconv1,1,text\nconv1,2,color\nconv1,3,shape\nconv1,4,grass\nfc,0,text\n");
-    for method in ["prune", "zero"] {
+    for (method, all, edited) in
+        [("prune", &[][..], &[0][..]), ("prune", &["--all"], &[0, 2]), ("zero", &["--all"], &[0, 2])]
+    {
         let what =
             ["edit", method, "chain_bn.pt", "--findings", "report.json", "--input", "3x16x16", "--out", "new.pt"];
-        let ran = run(folder, &what);
+        let ran = run(folder, &[&what[..], all].concat());
         assert_eq!(ran.code, 0, "{}", ran.err);
         assert!(ran.err.contains("fc/0 is left out") && ran.err.contains("output"), "{}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
         let units = &entries(folder, "new.pt")[0]["units"];
         let mut units: Vec<u64> = units.as_array().unwrap().iter().map(|u| u["unit"].as_u64().unwrap()).collect();
         units.sort_unstable();
-        assert_eq!(units, [0, 2], "text and colour; not waived, allowed or fine");
+        assert_eq!(units, edited, "text, and with --all colour; not waived, allowed or fine");
     }
 }
 
@@ -427,6 +432,10 @@ fn findings_of_which_nothing_is_left_are_refused() {
     refused(folder, &what, &["report.json", "No such file"]);
     findings(folder, "conv1,1,text\nconv1,3,shape\nconv1,4,grass\n");
     refused(folder, &what, &["--findings", "report.json", "no finding that counts"]);
+    findings(folder, "conv1,2,color\n");
+    refused(folder, &what, &["--findings", "report.json", "`action`", "--all", "its 1 finding"]);
+    let everything = ["edit", "prune", "chain_bn.pt", "--site", "conv1", "--units", "1", "--all", "--dry-run"];
+    refused(folder, &everything, &["--findings"]);
     findings(folder, "conv9,1,text\n");
     refused(folder, &what, &["conv9", "did you mean", "`conv1`"]);
     findings(folder, "conv1,99,text\n");

@@ -5,7 +5,7 @@ use tch_audit::describe::{DescribedUnit, Description, Status};
 use tch_audit::diagnostic::Source;
 use tch_audit::evidence::ConceptEvidence;
 use tch_audit::policy::{
-    self, Action, Baseline, Because, Code, Date, Level, Loader, Outcome, Policies, Standing, TEMPLATE, Verdict,
+    self, Baseline, Because, Code, Date, Level, Loader, Outcome, Policies, Standing, TEMPLATE, Verdict,
 };
 use tch_audit::{ConceptName, Error, UnitId};
 
@@ -58,7 +58,7 @@ fn policy(body: &str) -> Policies {
 
 fn fault(text: &str) -> String {
     match Policies::parse("text", text) {
-        Err(Error::Faults { rendered }) => rendered,
+        Err(error @ Error::Faults { .. }) => error.to_string(),
         other => panic!("expected a fault, got {other:?}"),
     }
 }
@@ -128,9 +128,8 @@ sites = ["layer[3"]
 max-units = -1
 max-share = 2
 "#;
-    let Err(Error::Faults { rendered }) = Loader::new().concepts(&ConceptName::built_in()).parse("text", text) else {
-        panic!("refused")
-    };
+    let error = Loader::new().concepts(&ConceptName::built_in()).parse("text", text).unwrap_err();
+    let rendered = error.to_string();
     for part in [
         "error[unknown-value]: `denny` is not a value of `level`",
         "^^^^^^^ did you mean `deny`?\n  = expected: allow, warn, deny",
@@ -150,6 +149,14 @@ max-share = 2
         assert!(rendered.contains(part), "{part} not in:\n{rendered}");
     }
     assert_eq!(rendered.matches("error[").count(), 11, "{rendered}");
+    let placed: Vec<_> = error.faults().map(|f| (f.code, f.location.line, f.location.column)).collect();
+    assert_eq!(placed.len(), 11);
+    assert_eq!(placed[..2], [(Code::UnknownValue, 1, 9), (Code::UnknownValue, 2, 10)]);
+    let first = error.faults().next().unwrap();
+    assert_eq!(first.message, "`denny` is not a value of `level`");
+    assert_eq!((first.location.file.as_str(), first.label.as_str()), ("text.toml", "did you mean `deny`?"));
+    assert_eq!(first.expected, "allow, warn, deny");
+    assert!(error.faults().all(|f| rendered.contains(&format!("error[{}]: {}", f.code, f.message))));
 }
 
 #[test]
@@ -173,7 +180,12 @@ fn faults_of_all_files_come_in_the_order_of_the_files() {
     fs::write(dir.path().join("a.toml"), "level = 'x'\r\nreason = 'r'\r\n[match]\r\nany = ['t']\r\n").unwrap();
     fs::write(dir.path().join("c.toml"), "level = 'deny'\nreason = 'r'\n[match]\nany = ['t']\n").unwrap();
     fs::write(dir.path().join("notes.txt"), "not a policy").unwrap();
-    let Err(Error::Faults { rendered }) = Policies::load_dir(dir.path()) else { panic!("refused") };
+    let error = Policies::load_dir(dir.path()).unwrap_err();
+    let Error::Faults { files } = &error else { panic!("{error}") };
+    assert_eq!(files.iter().map(|f| f.faults().len()).collect::<Vec<_>>(), [1, 1], "{error}");
+    assert!(files[0].file().ends_with("a.toml") && files[1].file().ends_with("b.toml"));
+    assert_eq!(error.to_string(), format!("{}\n\n{}", files[0], files[1]));
+    let rendered = error.to_string();
     let (a, b) = (rendered.find("a.toml:1:9"), rendered.find("b.toml:1:1"));
     assert!(a.is_some() && a < b && !rendered.contains("c.toml") && !rendered.contains('\r'), "{rendered}");
 }
@@ -185,7 +197,7 @@ fn missing_files_and_empty_folders_are_errors() {
     assert!(matches!(Policies::load_dir(dir.path().join("none")), Err(Error::Io { action: "list", .. })));
     assert!(matches!(Policies::load(dir.path().join("none.toml")), Err(Error::Io { action: "read", .. })));
     fs::write(dir.path().join("latin1.toml"), b"# caf\xe9\n").unwrap();
-    let Err(Error::Faults { rendered }) = Policies::load_dir(dir.path()) else { panic!("refused") };
+    let rendered = Policies::load_dir(dir.path()).unwrap_err().to_string();
     assert!(rendered.contains("error[bad-encoding]: byte 0xe9") && rendered.contains("latin1.toml:1:6"), "{rendered}");
 }
 
@@ -209,7 +221,8 @@ fn a_word_is_found_with_its_place_and_the_policy_line() {
     let outcome = check(&policies, &[unit("b", 0, "Numbers and Letters"), unit("a", 1, "texture of a sword")]);
     let [finding] = outcome.findings.as_slice() else { panic!("{outcome:?}") };
     let expected = Because::Word { entry: "letter".into(), matched: "Letters".into(), start: 12, end: 19 };
-    assert_eq!(finding.because, [expected]);
+    assert_eq!(finding.because, [expected.to_string()]);
+    assert_eq!(finding.evidence, [expected]);
     assert_eq!(finding.location.to_string(), "p.toml:6:3");
     assert_eq!((finding.code, finding.unit.to_string()), (Code::DeniedConcept, "b/0".into()));
     assert!(finding.to_string().contains("its word `Letters` matches `letter`"), "{finding}");
@@ -239,7 +252,7 @@ fn abstained_and_dead_units_match_by_evidence_only() {
     ];
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/1"]);
-    assert!(matches!(outcome.findings[0].because.as_slice(), [Because::Evidence { min_auc: Some(0.8), .. }]));
+    assert!(matches!(outcome.findings[0].evidence.as_slice(), [Because::Evidence { min_auc: Some(0.8), .. }]));
 }
 
 #[test]
@@ -261,12 +274,12 @@ fn evidence_is_held_to_what_it_measures_and_to_one_minimum_at_least() {
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/0"]);
     assert_eq!(
-        outcome.findings[0].because[0].to_string(),
+        outcome.findings[0].because[0],
         "labels: `text` goes with what excites it (AUC 0.90; AUC of at least 0.8 asked)"
     );
     let painted = check(&policies, &[with_evidence(unit("s", 0, "grass"), "text", 2.0, 0.9)]);
     assert_eq!(
-        painted.findings[0].because[0].to_string(),
+        painted.findings[0].because[0],
         "painting `text` excites it like little else (share 0.50, effect +2.00 sd, AUC 0.90 [0.85, 0.95], IoU 0.100; \
          effect of at least 1 asked; AUC of at least 0.8 asked)"
     );
@@ -281,7 +294,7 @@ fn a_described_concept_matches_without_minimums_and_mere_evidence_does_not() {
     ];
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/0"]);
-    assert!(matches!(outcome.findings[0].because.as_slice(), [Because::Described { evidence: Some(_), .. }]));
+    assert!(matches!(outcome.findings[0].evidence.as_slice(), [Because::Described { evidence: Some(_), .. }]));
 }
 
 #[test]
@@ -290,7 +303,7 @@ fn min_score_holds_for_descriptions() {
     let units = [unit("s", 0, "text"), with_evidence(unit("s", 1, "text"), "text", 1.0, 0.5)];
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/1"]);
-    assert!(matches!(outcome.findings[0].because.as_slice(), [Because::Evidence { .. }]));
+    assert!(matches!(outcome.findings[0].evidence.as_slice(), [Because::Evidence { .. }]));
 }
 
 #[test]
@@ -306,11 +319,38 @@ fn scope_selects_sites_and_reports_globs_that_match_none() {
 }
 
 #[test]
+fn what_is_wanted_is_what_violated_policies_ask_for_and_pruning_wins() {
+    let of = |name: &str, action: &str, word: &str, more: &str| {
+        let text = format!(
+            "level = 'deny'\nreason = 'r'\naction = '{action}'\n[match]\nany = ['{word}']\n{more}\n[[waive]]\nsite = 's'\n\
+             unit = 9\nreason = 'r'\n"
+        );
+        Policies::parse(name, &text).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let policies = [
+        of("letters", "zero", "text", ""),
+        of("marks", "prune", "stamp", ""),
+        of("colors", "none", "red", ""),
+        of("shapes", "zero", "disc", "[limits]\nmax-units = 5"),
+    ];
+    let policies = policies.into_iter().fold(Policies::default(), |all, p| all.join(p).unwrap());
+    let texts = ["text", "a text stamp", "stamp", "red", "disc"];
+    let mut units: Vec<_> = texts.iter().enumerate().map(|(i, t)| unit("s", i, t)).collect();
+    units.push(unit("s", 9, "text"));
+    let outcome = check(&policies, &units);
+    let ids = |units: &[usize]| units.iter().map(|u| UnitId::new("s", *u)).collect::<Vec<_>>();
+    let wanted = outcome.wanted();
+    assert_eq!((&wanted.zero, &wanted.prune, wanted.units()), (&ids(&[0]), &ids(&[1, 2]), ids(&[0, 1, 2])));
+    assert!(outcome.findings.iter().all(|f| policies.get(&f.policy).map(|p| p.action()) == Some(f.action)));
+    assert_eq!(outcome.findings.iter().filter(|f| f.counts()).count(), 6);
+}
+
+#[test]
 fn limits_tolerate_up_to_their_number() {
     let units: Vec<_> = (0..100).map(|i| unit("s", i, if i < 29 { "text" } else { "grass" })).collect();
     let verdict = |limits: &str| {
         let outcome = check(&policy(&format!("action = 'zero'\n[match]\nany = ['text']\n[limits]\n{limits}")), &units);
-        (outcome.policies[0].verdict, outcome.policies[0].tolerated, outcome.wanted(Action::Zero).len())
+        (outcome.policies[0].verdict, outcome.policies[0].limit, outcome.wanted().zero.len())
     };
     assert_eq!(verdict(""), (Verdict::Violated, 0, 29));
     assert_eq!(verdict("max-units = 29"), (Verdict::Tolerated, 29, 0));
@@ -381,9 +421,9 @@ fn except_takes_away_what_lies_inside_and_nothing_else() {
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/1", "s/3", "s/7"]);
     assert!(
-        matches!(outcome.findings[0].because.as_slice(), [Because::Word { start: 21, end: 25, .. }]),
+        matches!(outcome.findings[0].evidence.as_slice(), [Because::Word { start: 21, end: 25, .. }]),
         "the clock's face is no reason: {:?}",
-        outcome.findings[0].because
+        outcome.findings[0].evidence
     );
     let counts: Vec<_> = outcome.policies[0].rules.iter().map(|r| (r.list.as_str(), r.units)).collect();
     let except = ("except", 1);
@@ -423,7 +463,7 @@ fn families_and_synonyms_name_concepts() {
     // A family's evidence is that of its members.
     let measured = [with_evidence(with_status(unit("s", 0, "-"), Status::Abstained), "green", 2.0, 0.9)];
     let outcome = check(&policy("[match]\nconcepts = ['color']\nmin-auc = 0.8\n"), &measured);
-    assert!(matches!(outcome.findings[0].because.as_slice(), [Because::Evidence { .. }]));
+    assert!(matches!(outcome.findings[0].evidence.as_slice(), [Because::Evidence { .. }]));
 }
 
 #[test]
@@ -431,7 +471,7 @@ fn a_description_may_be_a_megabyte_long() {
     let long = "text texture clock face ".repeat(50_000);
     let policies = policy("[match]\nany = ['text', '* face']\nexcept = ['clock face']\n");
     let outcome = check(&policies, &[unit("s", 0, &long)]);
-    assert_eq!(outcome.findings[0].because.len(), 5, "places are told up to a number");
+    assert_eq!(outcome.findings[0].evidence.len(), 5, "places are told up to a number");
 }
 
 // ---- waivers, lints, levels, baseline ----
@@ -482,7 +522,7 @@ fn waivers_excuse_until_their_last_day() {
     let Standing::Waived { reason, expires, location } = &outcome.findings[1].standing else { panic!("waived") };
     assert_eq!((reason.as_str(), location.to_string().as_str()), ("book covers are a class", "p.toml:5:1"));
     assert_eq!(expires.map(|d| d.to_string()).as_deref(), Some("2027-03-31"));
-    assert_eq!(outcome.wanted(Action::Zero), []);
+    assert_eq!(outcome.wanted().zero, []);
 }
 
 #[test]
@@ -490,7 +530,7 @@ fn all_waived_is_tolerated_and_nothing_is_zeroed() {
     let policies = policy("action = 'zero'\n[match]\nany = ['text']\n[[waive]]\nsite = '*'\nreason = 'r'\n");
     let outcome = check(&policies, &[unit("s", 0, "text")]);
     assert_eq!((outcome.policies[0].verdict, outcome.denied()), (Verdict::Tolerated, false));
-    assert!(outcome.wanted(Action::Zero).is_empty());
+    assert!(outcome.wanted().zero.is_empty());
 }
 
 #[test]
@@ -615,7 +655,7 @@ fn baselines_read_back_and_are_checked() {
 fn fingerprints_are_those_of_the_first_release() {
     let outcome = check(&policy("[match]\nany = ['text']\n"), &[unit("layer3.1.conv2", 17, "text")]);
     // Whoever keeps a baseline keeps these: they must never change.
-    assert_eq!(outcome.findings[0].fingerprint(), "711c2085ac3ea9b63fd3695073df7569");
+    assert_eq!(outcome.findings[0].fingerprint, "711c2085ac3ea9b63fd3695073df7569");
 }
 
 // ---- what is shipped ----
@@ -708,7 +748,7 @@ fn the_template_has_every_key_with_its_default() {
         let policies = Policies::parse("p", &text).unwrap_or_else(|e| panic!("{e}"));
         let outcome = check(&policies, &[unit("s", 0, entry)]);
         let notices: Vec<_> = outcome.notices.iter().map(|n| (n.code, n.level)).collect();
-        (outcome.policies[0].tolerated, outcome.policies[0].action, notices, outcome.denied())
+        (outcome.policies[0].limit, outcome.policies[0].action, notices, outcome.denied())
     });
     assert_eq!(short, long);
     assert!(short.3, "the level was changed");
@@ -720,7 +760,7 @@ fn the_text_policy_denies_painted_text_and_leaves_textures_alone() {
     let units: Vec<_> = texts.iter().enumerate().map(|(i, t)| unit("s", i, t)).collect();
     let outcome = check(&shipped(), &units);
     assert_eq!(units_found(&outcome), ["s/0", "s/4"]);
-    assert!(outcome.denied() && outcome.wanted(Action::Zero).len() == 2);
+    assert!(outcome.denied() && outcome.wanted().zero.len() == 2);
 }
 
 /// F1 and errors of a shipped policy on labelled descriptions; None, with a word, where there are none.

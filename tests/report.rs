@@ -11,7 +11,7 @@ use tch_audit::describe::{Description, Status};
 use tch_audit::diagnostic::Source;
 use tch_audit::evidence::ConceptEvidence;
 use tch_audit::exemplars::{Exemplar, Sketch, UnitExemplars};
-use tch_audit::policy::{Action, Because, Code, Level, Location, Notice, Standing, Verdict};
+use tch_audit::policy::{Action, Because, Code, Finding, Level, Location, Notice, PolicySummary, Standing, Verdict};
 use tch_audit::report::*;
 use tch_audit::stats::Accuracy;
 use tch_audit::{Error, Region, UnitId};
@@ -110,6 +110,7 @@ fn markdown_shows_what_came_from_outside_and_obeys_none_of_it() {
     }
     report.policies[0].reason = NASTY.into();
     report.findings[0].because = vec![NASTY.into()];
+    report.findings[0].description = NASTY.into();
     report.model.name = NASTY.into();
     report.probe.skipped[0].path = NASTY.into();
     let text = rendered(&report, markdown::write);
@@ -268,12 +269,13 @@ fn mixed(nasty: &str) -> Report {
     let mut report = sample();
     report.edit = None;
     let waived = Standing::Waived { reason: nasty.into(), expires: None, location: place(9, 1) };
-    report.findings.push(ReportedFinding { standing: waived, ..finding(9) });
-    report.findings.push(ReportedFinding { standing: Standing::Known, ..finding(11) });
+    report.findings.push(Finding { standing: waived, ..finding(9) });
+    report.findings.push(Finding { standing: Standing::Known, ..finding(11) });
     for unit in &mut report.units {
         unit.description.text = nasty.into();
     }
     for finding in &mut report.findings {
+        finding.description = nasty.into();
         finding.because = vec![nasty.into()];
         finding.reproduce = Some(nasty.into());
         finding.location.file = nasty.into();
@@ -382,7 +384,7 @@ fn sarif_stays_below_the_limits_of_github_and_says_so() {
     let mut report = mixed(&"words ".repeat(100));
     let finding = report.findings[0].clone();
     report.findings = (0..30_000)
-        .map(|unit| ReportedFinding {
+        .map(|unit| Finding {
             unit: UnitId::new("s", unit),
             level: if unit % 3 == 0 { Level::Deny } else { Level::Warn },
             ..finding.clone()
@@ -633,13 +635,15 @@ fn place(line: usize, column: usize) -> Location {
     Location { file: "policies/text.toml".into(), line, column }
 }
 
-fn finding(unit: usize) -> ReportedFinding {
+fn finding(unit: usize) -> Finding {
     let matched = Because::Word { entry: "text".into(), matched: "text".into(), start: 0, end: 4 };
-    ReportedFinding {
+    Finding {
         code: Code::DeniedConcept,
         policy: "text".into(),
         level: Level::Deny,
+        action: Action::Zero,
         unit: UnitId::new("layer3.1.conv2", unit),
+        description: "text".into(),
         standing: Standing::New,
         because: vec!["it is described as `text` (effect +3.25 sd, AUC 0.97 [0.94, 0.99], IoU 0.213)".into()],
         evidence: vec![matched],
@@ -649,8 +653,8 @@ fn finding(unit: usize) -> ReportedFinding {
     }
 }
 
-fn policy(name: &str, findings: usize, verdict: Verdict, reason: &str) -> ReportedPolicy {
-    ReportedPolicy {
+fn policy(name: &str, findings: usize, verdict: Verdict, reason: &str) -> PolicySummary {
+    PolicySummary {
         name: name.into(),
         level: Level::Deny,
         action: Action::Zero,
@@ -658,10 +662,12 @@ fn policy(name: &str, findings: usize, verdict: Verdict, reason: &str) -> Report
         location: place(1, 9),
         sites: vec!["layer1.0.conv1".into(), "layer3.1.conv2".into()],
         units: 5,
+        described: 3,
         findings,
         known: 0,
         waived: 0,
         limit: 0,
+        reachable: true,
         verdict,
         rules: Vec::new(),
     }

@@ -24,7 +24,7 @@ fuzz_target!(|text: &str| {
     units.dedup_by(|a, b| a.id == b.id);
     let outcome = policy::check(&policies, &units, today);
     for finding in &outcome.findings {
-        assert!(!finding.because.is_empty());
+        assert!(!finding.because.is_empty() && !finding.evidence.is_empty());
         assert!(!finding.to_string().is_empty());
     }
     policy::test(&policies);

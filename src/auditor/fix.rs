@@ -7,7 +7,7 @@ use crate::edit::{Applied, Edit, Edited, Method, NoOptimizer, Optimizers, Slice}
 use crate::evaluate::Methods;
 use crate::evaluate::choose::{Choice, choose};
 use crate::evaluate::compare::{Comparison, compare};
-use crate::policy::{Action, Outcome};
+use crate::policy::Outcome;
 use crate::report::{Control, EditReport, Evaluation, Gap, LeftOut, SweepAccuracy, SweepPoint};
 use crate::{Result, Traced, UnitId};
 
@@ -18,14 +18,10 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What `outcome` wants done. Who wants a unit pruned gets his way over who wants it zeroed.
+    /// What `outcome` wants done.
     pub fn by(outcome: &Outcome) -> Self {
-        let prune = outcome.wanted(Action::Prune);
-        let mut units = outcome.wanted(Action::Zero);
-        units.extend(prune.iter().cloned());
-        units.sort();
-        units.dedup();
-        Self { units, methods: Methods::new(prune) }
+        let wanted = outcome.wanted();
+        Self { units: wanted.units(), methods: Methods::new(wanted.prune) }
     }
 
     /// What is done to these units, in the past: `zeroed`, `pruned`, or `edited` where it is both.

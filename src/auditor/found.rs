@@ -1,7 +1,7 @@
 //! What a call of the auditor found and did.
 
-use crate::policy::Level;
-use crate::report::{self, Counts, HistoryEntry, Report, ReportedFinding};
+use crate::policy::{Finding, Level};
+use crate::report::{self, Counts, HistoryEntry, Report};
 use crate::{Error, Result, UnitId};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Found {
     }
 
     /// What policies object to, by policy, then unit.
-    pub fn findings(&self) -> &[ReportedFinding] {
+    pub fn findings(&self) -> &[Finding] {
         self.report.as_ref().map_or(&[], |r| &r.findings)
     }
 

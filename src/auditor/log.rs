@@ -81,8 +81,7 @@ impl Log {
         }
         let said = audit.units.iter().map(|u| (&u.id, u.description.text.as_str())).collect();
         let (words, changed) = Words::since(&self.words, said, self.now);
-        let counts = |f: &&Finding| f.level != Level::Allow && !matches!(f.standing, Standing::Waived { .. });
-        let flagged = audit.outcome.findings.iter().filter(counts).map(|f| &f.unit);
+        let flagged = audit.outcome.findings.iter().filter(|f| f.counts()).map(|f| &f.unit);
         let count = |status| audit.units.iter().filter(|u| u.description.status == status).count();
         self.words.push(words);
         self.history.push(HistoryEntry {

@@ -1,6 +1,6 @@
 //! Turns a byte range of a file into line, column, source line and caret.
 
-use super::{Code, Location, Source};
+use super::{Code, FileFaults, Location, PlacedFault, Source};
 use crate::Error;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -57,9 +57,22 @@ impl Fault {
 }
 
 impl Source {
-    /// The error that shows `faults`, up to a number of them.
+    /// The error that holds `faults`, and shows them up to a number.
     pub fn refuse(&self, faults: &[Fault]) -> Error {
-        Error::Faults { rendered: self.render_all(faults) }
+        Error::Faults { files: vec![self.placed(faults)] }
+    }
+
+    /// The faults with their places.
+    pub fn placed(&self, faults: &[Fault]) -> FileFaults {
+        let placed = |fault: &Fault| PlacedFault {
+            code: fault.code,
+            message: fault.message.clone(),
+            location: self.location(&fault.span),
+            label: fault.label.clone(),
+            expected: fault.expected.clone(),
+        };
+        let (file, rendered) = (self.file.clone(), self.render_all(faults));
+        FileFaults { file, faults: faults.iter().map(placed).collect(), rendered }
     }
 
     /// Faults one below the other, up to a number of them; the rest is counted.

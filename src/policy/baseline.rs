@@ -59,16 +59,14 @@ impl Baseline {
     /// Everything that `outcome` found and that counts: findings of level `allow` and waived ones are left out. `file` is
     /// what messages call it.
     pub fn of(outcome: &Outcome, file: impl Into<String>) -> Self {
-        let counts =
-            |level: Level, standing: &Standing| level != Level::Allow && !matches!(standing, Standing::Waived { .. });
-        let found = outcome.findings.iter().filter(|f| counts(f.level, &f.standing));
+        let found = outcome.findings.iter().filter(|f| f.counts());
         let mut entries: Vec<Entry> = found
             .map(|f| Entry {
                 policy: f.policy.clone(),
                 site: f.unit.site.clone(),
                 unit: f.unit.unit,
-                description: f.description.text.clone(),
-                fingerprint: f.fingerprint(),
+                description: f.description.clone(),
+                fingerprint: f.fingerprint.clone(),
             })
             .collect();
         entries.sort_by(|a, b| (&a.policy, &a.site, a.unit).cmp(&(&b.policy, &b.site, b.unit)));
@@ -79,7 +77,7 @@ impl Baseline {
     /// Adds what `old` says of policies that `outcome` did not hold, or only allowed: about them nothing new is known.
     #[must_use]
     pub fn keeping(mut self, old: &Baseline, outcome: &Outcome) -> Self {
-        let held = |e: &&Entry| outcome.policies.iter().any(|p| p.policy == e.policy && p.level != Level::Allow);
+        let held = |e: &&Entry| outcome.policies.iter().any(|p| p.name == e.policy && p.level != Level::Allow);
         self.entries.extend(old.entries.iter().filter(|e| !held(e)).cloned());
         self.entries.sort_by(|a, b| (&a.policy, &a.site, a.unit).cmp(&(&b.policy, &b.site, b.unit)));
         self
@@ -158,13 +156,12 @@ impl Baseline {
     pub fn apply(&self, outcome: &mut Outcome, stale: Level) {
         let mut left: BTreeMap<&str, &Entry> = self.entries.iter().map(|e| (e.fingerprint.as_str(), e)).collect();
         for finding in &mut outcome.findings {
-            if left.remove(finding.fingerprint().as_str()).is_some() && finding.standing == Standing::New {
+            if left.remove(finding.fingerprint.as_str()).is_some() && finding.standing == Standing::New {
                 finding.standing = Standing::Known;
             }
         }
         outcome.settle();
-        let held =
-            |entry: &&&Entry| outcome.policies.iter().any(|p| p.policy == entry.policy && p.level != Level::Allow);
+        let held = |entry: &&&Entry| outcome.policies.iter().any(|p| p.name == entry.policy && p.level != Level::Allow);
         let gone: Vec<&&Entry> = left.values().filter(held).collect();
         if let (Some(first), true) = (gone.first(), stale != Level::Allow) {
             let others = match gone.len() - 1 {

@@ -2,10 +2,12 @@
 
 mod notices;
 
-use super::finding::{Because, Finding, Notice, Outcome, PolicySummary, RuleCount, Standing};
+use super::finding::fingerprint;
 use super::search::{Cover, Hits, Numbers, Search};
-use super::testing::words_only;
-use super::{Code, Concept, Date, Level, Location, Policies, Policy, Rule};
+use super::{
+    Because, Code, Concept, Date, Finding, Level, Location, Outcome, Policies, Policy, PolicySummary, Rule, RuleCount,
+    Standing,
+};
 use crate::describe::{DescribedUnit, Status};
 use crate::evidence::ConceptEvidence;
 use std::collections::BTreeSet;
@@ -67,7 +69,7 @@ fn check_one(
     };
     let mut counts = Counts::new(policy);
     for subject in &subjects {
-        let Some((because, location)) = judge(policy, numbers, subject, &mut counts) else { continue };
+        let Some((evidence, location)) = judge(policy, numbers, subject, &mut counts) else { continue };
         outcome.findings.push(Finding {
             code: match policy.level {
                 Level::Deny => Code::DeniedConcept,
@@ -78,27 +80,29 @@ fn check_one(
             level: policy.level,
             action: policy.action,
             unit: subject.unit.id.clone(),
-            description: subject.unit.description.clone(),
-            because,
+            description: subject.unit.description.text.clone(),
             standing: waived(policy, numbers, subject, today, &mut counts),
-            reason: policy.reason.clone(),
+            because: evidence.iter().map(ToString::to_string).collect(),
+            evidence,
             location: location.clone(),
+            fingerprint: fingerprint(&policy.name, &subject.unit.id),
+            reproduce: None,
         });
     }
     let mut notices = notices::notices(policy, &subjects, sites, today, &counts);
     notices.sort_by(|a, b| a.location.cmp(&b.location).then_with(|| a.code.cmp(&b.code)));
     outcome.notices.extend(notices);
     outcome.policies.push(PolicySummary {
-        policy: policy.name.clone(),
+        name: policy.name.clone(),
         level: policy.level,
         action: policy.action,
         reason: policy.reason.clone(),
+        location: policy.location.clone(),
         sites: in_scope.into_iter().map(str::to_string).collect(),
         units: subjects.len(),
         described: subjects.iter().filter(|s| s.hits.is_some()).count(),
-        tolerated: policy.limits.tolerated(subjects.len()),
+        limit: policy.limits.tolerated(subjects.len()),
         rules: counts.into_rules(policy),
-        location: policy.location.clone(),
         reachable: judgeable(policy, &subjects),
         // Counted by `settle`.
         findings: 0,
@@ -112,35 +116,6 @@ fn check_one(
 fn judgeable(policy: &Policy, subjects: &[&Subject<'_>]) -> bool {
     let by_evidence = policy.matching.by_evidence();
     subjects.iter().any(|s| s.hits.is_some() || (by_evidence && !s.unit.evidence.is_empty()))
-}
-
-impl Outcome {
-    /// Says which policies could not match, whatever the network has learned, because the describer has no words for what
-    /// they look for: `sayings` are all descriptions that it can give. Their verdict is [`Unjudged`](super::Verdict), and
-    /// a notice of [`Code::UnreachablePolicy`] says so.
-    pub fn hold_to(&mut self, sayings: &[String], policies: &Policies) {
-        let sayings: Vec<&str> = sayings.iter().map(String::as_str).collect();
-        for summary in self.policies.iter_mut().filter(|p| p.reachable && p.findings + p.waived == 0) {
-            let Some(policy) = policies.get(&summary.policy) else { continue };
-            let measured = !policy.matching.concepts.is_empty() && policy.matching.by_evidence();
-            if measured || words_only(policies, &policy.name, &sayings).iter().any(|because| !because.is_empty()) {
-                continue;
-            }
-            summary.reachable = false;
-            let (code, level) = (Code::UnreachablePolicy, policy.lints.level(Code::UnreachablePolicy));
-            if level != Level::Allow && policy.level != Level::Allow {
-                self.notices.push(Notice {
-                    code,
-                    level,
-                    policy: Some(policy.name.clone()),
-                    message: "the describer has no words for what it looks for, so no unit could match".to_string(),
-                    location: policy.location.clone(),
-                });
-            }
-        }
-        self.notices.sort_by(|a, b| (&a.policy, &a.location, a.code).cmp(&(&b.policy, &b.location, b.code)));
-        self.settle();
-    }
 }
 
 /// How often each entry mattered, in the order of its list.

@@ -127,7 +127,7 @@ impl Loader {
 
     fn build(&self, sources: Vec<(String, Source)>) -> Result<Policies> {
         let mut policies: Vec<Policy> = Vec::new();
-        let mut rendered = Vec::new();
+        let mut refused = Vec::new();
         for (name, source) in sources {
             let validate = |config| validate::validate(&name, &source, config, &self.vocabulary);
             match shape::parse(&source.text).and_then(validate) {
@@ -136,14 +136,14 @@ impl Loader {
                     return Err(Error::invalid("the name of a policy", name, allowed));
                 }
                 Ok(policy) => policies.push(policy),
-                Err(faults) => rendered.push(source.render_all(&faults)),
+                Err(faults) => refused.push(source.placed(&faults)),
             }
         }
-        if rendered.is_empty() {
+        if refused.is_empty() {
             policies.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(Policies(policies))
         } else {
-            Err(Error::Faults { rendered: rendered.join("\n\n") })
+            Err(Error::Faults { files: refused })
         }
     }
 }

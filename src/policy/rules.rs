@@ -69,6 +69,14 @@ pub(super) struct Glob {
     pub location: Location,
 }
 
+/// One `[[test]]`, compiled.
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub description: String,
+    pub matches: bool,
+    pub location: Location,
+}
+
 /// The table `[limits]`.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {

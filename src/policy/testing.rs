@@ -4,14 +4,6 @@ use super::{Because, Date, Location, Policies, check};
 use crate::UnitId;
 use crate::describe::{DescribedUnit, Description};
 
-/// One `[[test]]`, compiled.
-#[derive(Debug, Clone)]
-pub(super) struct Case {
-    pub description: String,
-    pub matches: bool,
-    pub location: Location,
-}
-
 /// One test, run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tested {
@@ -65,7 +57,7 @@ pub(super) fn words_only(policies: &Policies, name: &str, texts: &[&str]) -> Vec
     let units: Vec<DescribedUnit> = texts.iter().enumerate().map(unit).collect();
     for finding in check(&Policies(vec![policy]), &units, Date::today()).findings {
         if let Some(place) = because.get_mut(finding.unit.unit) {
-            *place = finding.because;
+            *place = finding.evidence;
         }
     }
     because

@@ -6,6 +6,7 @@ use super::{
 use crate::audit::{self, Audit};
 use crate::describe::DescribedUnit;
 use crate::exemplars::Exemplars;
+use crate::policy::{Finding, Outcome};
 use crate::probe::Probe;
 use crate::{Error, Model, Result, UnitId};
 use std::collections::BTreeMap;
@@ -60,6 +61,15 @@ impl Report {
             units: units.iter().map(UnitEntry::described).collect(),
             ..Report::default()
         }
+    }
+
+    /// Takes over what the policies found, in place of what they found before. `reproduce` is the command that finds it
+    /// again, given a finding's unit.
+    pub fn judge(&mut self, outcome: &Outcome, reproduce: impl Fn(&UnitId) -> Option<String>) {
+        self.policies = outcome.policies.clone();
+        let finding = |f: &Finding| Finding { reproduce: reproduce(&f.unit), ..f.clone() };
+        self.findings = outcome.findings.iter().map(finding).collect();
+        self.notices = outcome.notices.clone();
     }
 
     /// What policies judge: every unit with its description and evidence.

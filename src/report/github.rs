@@ -3,9 +3,9 @@
 //! GitHub shows ten errors and ten warnings of a step, so the gravest findings come first, and the last line of each kind
 //! that is shown says how many there are. The verdict ends the log.
 
+use super::Report;
 use super::escape::{annotation, annotation_property, line};
-use super::{Report, ReportedFinding};
-use crate::policy::{Level, Location};
+use crate::policy::{Finding, Level, Location};
 use std::io::{self, Write};
 
 /// How many annotations of one kind GitHub shows of one step.
@@ -25,10 +25,9 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             let about = notice.policy.as_ref().map_or(String::new(), |p| format!("{p}: "));
             all.push((&notice.location, notice.code.to_string(), format!("{about}{}", notice.message)));
         }
-        let counts = |f: &&ReportedFinding| report.gravity(f) == level;
+        let counts = |f: &&Finding| report.gravity(f) == level;
         for finding in report.findings.iter().filter(counts) {
-            let words = report.unit(&finding.unit).map_or("", |u| u.description.text.as_str());
-            let message = format!("{} ({words}): {}", finding.unit, finding.because.join("; "));
+            let message = format!("{} ({}): {}", finding.unit, finding.description, finding.because.join("; "));
             all.push((&finding.location, format!("{}: {}", finding.code, finding.policy), message));
         }
         let more = all.len().saturating_sub(SHOWN);

@@ -1,9 +1,9 @@
 //! JSON lines: one object per line, each with a `type`, for scripts that read as they go.
 
-use super::{Counts, Origin, Report, ReportedFinding, ReportedPolicy, Tool};
+use super::{Counts, Origin, Report, Tool};
 use crate::UnitId;
-use crate::describe::{Description, Status};
-use crate::policy::Notice;
+use crate::describe::Status;
+use crate::policy::{Finding, Notice, PolicySummary};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -19,11 +19,10 @@ enum Line<'a> {
         verdict: &'a str,
         counts: Counts,
     },
-    Policy(&'a ReportedPolicy),
+    Policy(&'a PolicySummary),
     Finding {
         #[serde(flatten)]
-        finding: &'a ReportedFinding,
-        description: &'a str,
+        finding: &'a Finding,
         score: f64,
     },
     Notice(&'a Notice),
@@ -56,9 +55,8 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     })?;
     report.policies.iter().try_for_each(|policy| line(Line::Policy(policy)))?;
     for finding in &report.findings {
-        let unit = report.unit(&finding.unit).map(|u| &u.description);
-        let (description, score) = unit.map_or(("", 0.0), |d: &Description| (d.text.as_str(), d.score));
-        line(Line::Finding { finding, description, score })?;
+        let score = report.unit(&finding.unit).map_or(0.0, |u| u.description.score);
+        line(Line::Finding { finding, score })?;
     }
     report.notices.iter().try_for_each(|notice| line(Line::Notice(notice)))?;
     let mut flagged = report.flagged_by();

@@ -4,9 +4,9 @@
 //! Everything else passes and is listed too; what was found all the same stands in the case's output. A last suite,
 //! `policies`, has a case per policy for what is to be known about the policy itself.
 
+use super::Report;
 use super::escape::line;
-use super::{Report, ReportedFinding, ReportedPolicy};
-use crate::policy::{Level, Standing, Verdict};
+use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict};
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ const POLICIES: &str = "policies";
 /// What `out` returns.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let mut junit = Junit::new("tch-audit");
-    let mut findings = BTreeMap::<(&str, &str), Vec<&ReportedFinding>>::new();
+    let mut findings = BTreeMap::<(&str, &str), Vec<&Finding>>::new();
     for finding in &report.findings {
         findings.entry((&finding.unit.site, &finding.policy)).or_default().push(finding);
     }
@@ -31,7 +31,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let mut suite = TestSuite::new(line(site));
         for policy in report.policies.iter().filter(|p| p.sites.iter().any(|s| s == site)) {
             let found = findings.get(&(site, policy.name.as_str())).map_or(&[][..], Vec::as_slice);
-            suite.add_test_case(case(report, site, policy, found));
+            suite.add_test_case(case(site, policy, found));
         }
         junit.add_test_suite(suite);
     }
@@ -46,9 +46,9 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     junit.serialize(&mut *out).map_err(io::Error::other)
 }
 
-fn case(report: &Report, site: &str, policy: &ReportedPolicy, found: &[&ReportedFinding]) -> TestCase {
-    let tell = |finding: &&ReportedFinding| {
-        let words = report.unit(&finding.unit).map_or("", |u| u.description.text.as_str());
+fn case(site: &str, policy: &PolicySummary, found: &[&Finding]) -> TestCase {
+    let tell = |finding: &&Finding| {
+        let words = &finding.description;
         let standing = match &finding.standing {
             Standing::New => String::new(),
             Standing::Known => "known: ".to_string(),

@@ -4,12 +4,10 @@
 
 use super::escape::{code, markdown as text};
 use super::tables::{self, Table};
-use super::{
-    EditReport, Origin, Report, ReportedFinding, ReportedPolicy, UnitEntry, capitalised, picture, plural, thousands,
-};
+use super::{EditReport, Origin, Report, UnitEntry, capitalised, picture, plural, thousands};
 use crate::describe::Status;
 use crate::evidence::ConceptEvidence;
-use crate::policy::{Level, Standing, Verdict};
+use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict};
 use std::io::{self, Write};
 
 /// Writes the report as Markdown (CommonMark with tables).
@@ -129,7 +127,7 @@ fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn findings(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let of = |p: &ReportedPolicy| report.findings.iter().filter(|f| f.policy == p.name).collect::<Vec<_>>();
+    let of = |p: &PolicySummary| report.findings.iter().filter(|f| f.policy == p.name).collect::<Vec<_>>();
     let with_findings: Vec<_> = report.policies.iter().map(|p| (p, of(p))).filter(|(_, f)| !f.is_empty()).collect();
     if with_findings.is_empty() {
         return Ok(());
@@ -159,7 +157,7 @@ fn findings(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn write_finding(report: &Report, finding: &ReportedFinding, out: &mut dyn Write) -> io::Result<()> {
+fn write_finding(report: &Report, finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
     let unit = report.unit(&finding.unit);
     let description = unit.map_or(String::new(), |u| format!(": {}", words(u)));
     let touched = |e: &&EditReport| e.coupled.contains(&finding.unit) || e.chosen.contains(&finding.unit);

@@ -9,9 +9,9 @@
 //!
 //! **Source:** OASIS, Static Analysis Results Interchange Format (SARIF) 2.1.0, 2020.
 
+use super::Report;
 use super::escape::{line, uri};
-use super::{Report, ReportedFinding, ReportedPolicy};
-use crate::policy::{Code, Level, Location, Notice, Standing};
+use crate::policy::{Code, Finding, Level, Location, Notice, PolicySummary, Standing};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -41,7 +41,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let rules: Vec<Value> =
         report.policies.iter().map(policy_rule).chain(codes.iter().map(|c| lint_rule(*c))).collect();
 
-    let mut findings: Vec<&ReportedFinding> = report.findings.iter().collect();
+    let mut findings: Vec<&Finding> = report.findings.iter().collect();
     findings.sort_by_key(|f| (std::cmp::Reverse(report.gravity(f)), std::cmp::Reverse(f.level), order(&f.standing)));
     let with_baseline = report.findings.iter().any(|f| f.standing == Standing::Known);
     let notices = report.notices.iter().map(|n| notice_result(n, lint(n.code).ok()));
@@ -94,7 +94,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "]}}]}}")
 }
 
-fn policy_rule(policy: &ReportedPolicy) -> Value {
+fn policy_rule(policy: &PolicySummary) -> Value {
     let reason = short(&policy.reason, MAX_TEXT);
     let verdict = format!(
         "Policy `{}` is {}: {} of {} units, {} tolerated, {} known, {} waived. {reason}",
@@ -125,9 +125,8 @@ fn rule(id: &str, name: &str, title: &str, help: &str, level: Level) -> Value {
     })
 }
 
-fn finding_result(report: &Report, finding: &ReportedFinding, rule: Option<usize>, with_baseline: bool) -> Value {
-    let description = report.unit(&finding.unit).map(|u| &u.description);
-    let words = description.map_or("", |d| d.text.as_str());
+fn finding_result(report: &Report, finding: &Finding, rule: Option<usize>, with_baseline: bool) -> Value {
+    let words = finding.description.as_str();
     let message = format!("{} ({}): {}", finding.unit, short(words, 200), finding.because.join("; "));
     let suppressions = match &finding.standing {
         Standing::Waived { reason, .. } => {
@@ -148,7 +147,7 @@ fn finding_result(report: &Report, finding: &ReportedFinding, rule: Option<usize
         "suppressions": suppressions,
         "properties": {
             "description": short(words, MAX_TEXT),
-            "score": description.map(|d| d.score),
+            "score": report.unit(&finding.unit).map(|u| u.description.score),
             "reproduce": finding.reproduce.as_ref().map(|r| short(r, MAX_TEXT)),
         },
     });
@@ -176,7 +175,7 @@ fn notice_result(notice: &Notice, rule: Option<usize>) -> Value {
 }
 
 /// The line of the policy and, for a finding, the unit.
-fn location(place: &Location, finding: Option<&ReportedFinding>) -> Value {
+fn location(place: &Location, finding: Option<&Finding>) -> Value {
     let mut location = json!({
         "physicalLocation": {
             "artifactLocation": { "uri": uri(&place.file) },

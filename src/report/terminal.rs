@@ -3,8 +3,8 @@
 mod columns;
 
 use super::escape::line;
-use super::{Origin, Report, ReportedFinding, ReportedPolicy, plural, tables, thousands};
-use crate::policy::{Level, Standing, Verdict};
+use super::{Origin, Report, plural, tables, thousands};
+use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
 
@@ -123,7 +123,7 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let shown: Vec<&ReportedFinding> = report.findings.iter().filter(|f| f.counts()).collect();
+    let shown: Vec<&Finding> = report.findings.iter().filter(|f| f.counts()).collect();
     if shown.is_empty() {
         return Ok(());
     }
@@ -131,13 +131,12 @@ fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
     let mut columns = Columns::new(&[Align::Left, Align::Left, Align::Left, Align::Left, Align::Left]);
     let mut hidden = Vec::new();
     // What fails the run comes first.
-    let mut policies: Vec<&ReportedPolicy> = report.policies.iter().collect();
+    let mut policies: Vec<&PolicySummary> = report.policies.iter().collect();
     policies.sort_by_key(|p| std::cmp::Reverse((p.verdict == Verdict::Violated, p.level)));
     for policy in policies {
         let mut of_policy: Vec<_> = shown.iter().filter(|f| f.policy == policy.name).collect();
         of_policy.sort_by_key(|f| f.standing != Standing::New);
         for finding in of_policy.iter().take(SHOWN) {
-            let unit = report.unit(&finding.unit);
             columns.row(vec![
                 match finding.standing {
                     Standing::New if policy.verdict == Verdict::Violated => {
@@ -148,7 +147,7 @@ fn findings(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
                 },
                 Cell::plain(line(&finding.policy)),
                 Cell::painted(line(&finding.unit.to_string()), Paint::Bold),
-                Cell::plain(unit.map_or(String::new(), |u| line(&u.description.text))),
+                Cell::plain(line(&finding.description)),
                 Cell::painted(line(&finding.because.join("; ")), Paint::Dim),
             ]);
         }

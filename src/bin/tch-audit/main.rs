@@ -123,7 +123,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Faults in files say `error[code]` themselves, one by one.
             match error.downcast_ref() {
-                Some(tch_audit::Error::Faults { rendered }) => output::note(rendered.trim_end()),
+                Some(faults @ tch_audit::Error::Faults { .. }) => output::note(faults.to_string().trim_end()),
                 _ => output::note(&format!("error: {error:#}")),
             }
             ExitCode::from(exit::FAILED)

@@ -1,8 +1,7 @@
 //! What is to be said about a policy itself: what matched nothing, what has expired, what could not be judged.
 
-use super::super::finding::Notice;
 use super::super::rules::Glob;
-use super::super::{Code, Date, Level, Location, Policy};
+use super::super::{Code, Date, Level, Location, Notice, Policy};
 use super::{Counts, Subject, evidence_for, judgeable};
 use std::collections::BTreeSet;
 

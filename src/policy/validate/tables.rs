@@ -2,7 +2,7 @@
 
 use super::super::config::{LabelsConfig, TestConfig, UnitsConfig, WaiveConfig};
 use super::super::lints::{self, Lints};
-use super::super::testing::Case;
+use super::super::rules::Case;
 use super::super::waive::Waiver;
 use super::super::words::is_one_word;
 use super::super::{Date, Labels};

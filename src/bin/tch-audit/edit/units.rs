@@ -2,9 +2,10 @@
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueHint};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch_audit::UnitId;
 use tch_audit::diagnostic::Source;
+use tch_audit::policy::Wanted;
 use tch_audit::report;
 
 /// How large a report may be, in bytes.
@@ -18,10 +19,14 @@ pub struct Units {
     /// Numbers and ranges: 3,17 or 0-7.
     #[arg(long, value_name = "N,..", allow_hyphen_values = true, help_heading = "Units")]
     units: Vec<String>,
-    /// The report.json of an audit: all units that policies of level warn or deny object to and that are not waived. Those
-    /// that cannot be edited are left out, and named.
+    /// The report.json of an audit: the units that violated policies want zeroed or pruned (`action`), and that are not
+    /// waived. Those that cannot be edited are left out, and named.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["site", "units"], help_heading = "Units")]
     findings: Option<PathBuf>,
+    /// With --findings: all units that policies of level warn or deny object to and that are not waived, whatever the
+    /// policies want done.
+    #[arg(long, requires = "findings", help_heading = "Units")]
+    all: bool,
 }
 
 impl Units {
@@ -33,13 +38,7 @@ impl Units {
     pub fn read(&self) -> anyhow::Result<Vec<UnitId>> {
         let mut all = Vec::new();
         if let Some(file) = &self.findings {
-            let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?;
-            all.extend(report.findings.iter().filter(|f| f.counts()).map(|f| f.unit.clone()));
-            ensure!(
-                !all.is_empty(),
-                "--findings: {} has no finding that counts: there is nothing to edit",
-                file.display()
-            );
+            all = self.found(file)?;
         } else {
             ensure!(
                 !self.site.is_empty(),
@@ -59,6 +58,27 @@ impl Units {
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|u| seen.insert(u.clone()));
         Ok(all)
+    }
+
+    fn found(&self, file: &Path) -> anyhow::Result<Vec<UnitId>> {
+        let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?;
+        let counting: Vec<UnitId> = report.findings.iter().filter(|f| f.counts()).map(|f| f.unit.clone()).collect();
+        let file = file.display();
+        ensure!(!counting.is_empty(), "--findings: {file} has no finding that counts: there is nothing to edit");
+        if self.all {
+            return Ok(counting);
+        }
+        let wanted = Wanted::of(&report.findings, &report.policies).units();
+        ensure!(
+            !wanted.is_empty(),
+            "--findings: {file} has no violated policy with an `action`: there is nothing to edit; with --all its {} that \
+             count are edited",
+            match counting.len() {
+                1 => "1 finding".to_string(),
+                n => format!("{n} findings"),
+            }
+        );
+        Ok(wanted)
     }
 }
 

@@ -5,7 +5,6 @@ use super::words::Words;
 use crate::audit::Audit;
 use crate::describe::Status;
 use crate::edit::{Slice, Zeroed};
-use crate::policy::{Finding, Level, Standing};
 use crate::report::{HistoryEntry, NamedAccuracy};
 use crate::{Model, Result, UnitId};
 use std::collections::BTreeSet;

@@ -19,18 +19,20 @@
 
 mod desk;
 mod leftovers;
+mod recipe;
 
 pub use leftovers::Leftovers;
 
 use crate::describe::{DescribedUnit, Describer, concepts};
 use crate::evidence::{EvidenceSource, Painted};
-use crate::exemplars::{self, Exemplars};
+use crate::exemplars::{self, Held};
 use crate::graph::{Site, Traced};
 use crate::policy::{self, Date, Level, Outcome, Policies, Standing};
-use crate::probe::Images;
+use crate::probe::{Images, Skipped};
 use crate::stats::Accuracy;
 use crate::{Error, Model, Result, UnitId, evaluate, probe};
-use desk::Desk;
+use desk::{Desk, Shelf};
+use recipe::Recipe;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -50,6 +52,9 @@ pub struct Settings {
     pub describer: Arc<dyn Describer>,
     /// The day that decides which waivers have expired.
     pub today: Date,
+    /// How many bytes all that is known of the units' exemplars may take in memory; more is in a file. Much smaller, and
+    /// always there, are an [outline](exemplars::Held::outline) and the evidence that is listed.
+    pub memory: u64,
 }
 
 impl fmt::Debug for Settings {
@@ -57,12 +62,12 @@ impl fmt::Debug for Settings {
         let sources: Vec<&str> = self.sources.iter().map(|s| s.name()).collect();
         let mut s = f.debug_struct("Settings");
         s.field("sites", &self.sites).field("exemplars", &self.exemplars).field("sources", &sources);
-        s.field("describer", &self.describer.name()).field("today", &self.today).finish()
+        s.field("describer", &self.describer.name()).field("today", &self.today).field("memory", &self.memory).finish()
     }
 }
 
 impl Default for Settings {
-    /// Every convolution and linear layer but the classifier; the built-in concepts, painted, give evidence and words.
+    /// Every convolution and linear layer but the classifier; the built-in concepts, painted, give evidence and words; 1 GiB.
     fn default() -> Self {
         Self::painting(Painted::default())
     }
@@ -78,6 +83,7 @@ impl Settings {
             sources: vec![Arc::new(painted)],
             describer: Arc::new(describer),
             today: Date::today(),
+            memory: 1 << 30,
         }
     }
 }
@@ -88,8 +94,8 @@ pub struct Audit {
     /// The sites that were audited.
     pub sites: Vec<Site>,
     /// What excites the units.
-    pub exemplars: Exemplars,
-    /// What the units respond to, in the order of `exemplars.units`.
+    pub exemplars: Held,
+    /// What the units respond to, in the order of [`Held::units`].
     pub units: Vec<DescribedUnit>,
     /// What the policies say of that.
     pub outcome: Outcome,
@@ -97,6 +103,10 @@ pub struct Audit {
     pub describer: String,
     /// Every description that the describer can give, if there are only so many.
     pub sayings: Option<Vec<String>>,
+    /// The sources of evidence that were asked, by name.
+    pub sources: Vec<String>,
+    /// Files that were left out.
+    pub skipped: Vec<Skipped>,
     /// How many units keep their words from an earlier audit.
     pub kept: usize,
     /// How often the model is right on labelled images, where its output is one number per class.
@@ -139,7 +149,7 @@ impl Audit {
     ) -> Result<Audit> {
         let sites = traced.select(&settings.sites)?;
         let clock = Instant::now();
-        let exemplars = Exemplars::compute(traced, &sites, images, &settings.exemplars)?;
+        let exemplars = Held::compute(traced, &sites, images, &settings.exemplars, settings.memory)?;
         let seconds = clock.elapsed().as_secs_f64();
         let mut audit = Self::from(traced, images, settings, policies, exemplars, leftovers)?;
         audit.seconds.insert(0, ("exemplars", seconds));
@@ -156,18 +166,20 @@ impl Audit {
         images: &dyn Images,
         settings: &Settings,
         policies: &Policies,
-        exemplars: Exemplars,
+        exemplars: Held,
         leftovers: &mut Leftovers,
     ) -> Result<Audit> {
-        exemplars.belong_to(images)?;
+        exemplars.outline().belong_to(images)?;
         let mut seconds = Vec::new();
         let mut clock = Instant::now();
         let mut lap = |stage| {
             seconds.push((stage, clock.elapsed().as_secs_f64()));
             clock = Instant::now();
         };
-        let mut desk = Desk::new(traced, images, settings, policies, &exemplars, leftovers)?;
-        let (mut units, mut kept) = desk.all(&exemplars)?;
+        let shelf = Shelf { traced, images, exemplars: &exemplars, memory: settings.memory };
+        let recipe = Recipe::new(settings, policies, shelf, leftovers)?;
+        let mut desk = Desk { shelf, recipe, leftovers };
+        let (mut units, mut kept) = desk.all()?;
         lap("describe");
         let sayings = settings.describer.sayings();
         let judge = |units: &[DescribedUnit]| {
@@ -180,7 +192,7 @@ impl Audit {
         let mut outcome = judge(&units);
         let doubtful: Vec<usize> = failing(&outcome, &units).into_iter().filter(|place| kept.contains(place)).collect();
         if !doubtful.is_empty() {
-            for (place, unit) in desk.again(&exemplars, &doubtful)? {
+            for (place, unit) in desk.again(&doubtful)? {
                 kept.remove(&place);
                 units[place] = unit;
             }
@@ -191,10 +203,13 @@ impl Audit {
         let accuracy = accuracy(traced, images);
         lap("accuracy");
         tracing::info!(units = units.len(), kept = kept.len(), findings = outcome.findings.len(), "audited");
-        let (describer, kept) = (desk.fingerprint(), kept.len());
-        let sites = exemplars.units.chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
+        let (describer, kept) = (desk.recipe.fingerprint(), kept.len());
+        let sources = desk.recipe.sources.iter().map(|s| s.name().to_string()).collect();
+        let mut skipped = images.skipped().to_vec();
+        skipped.extend(exemplars.left_out(images)?);
+        let sites = exemplars.units().chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
         let sites = sites.map(|unit| traced.site(&unit.id.site).cloned()).collect::<Result<_>>()?;
-        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, kept, accuracy, seconds })
+        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, sources, skipped, kept, accuracy, seconds })
     }
 }
 

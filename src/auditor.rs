@@ -15,7 +15,7 @@ pub use found::{Finished, Found};
 
 use crate::edit::{Method, Optimizers};
 use crate::hook::with_rng_restored;
-use crate::{IntoModel, Result, Traced, UnitId};
+use crate::{IntoModel, Result, Traced, UnitId, probe};
 use builder::{CHOOSE_ON, Setup, missing};
 use fix::Wanted;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ use track::{Edit, Track};
 /// # let vs = nn::VarStore::new(tch::Device::Cpu);
 /// # let net = nn::seq_t();
 /// let mut auditor = Auditor::builder()
-///     .probe(ImageFolder::open("data/probe").load()?)
+///     .probe(ImageFolder::open("data/probe").stream()?)
 ///     .policies(Policies::load_dir("policies")?)
 ///     .every(Every::Epochs(2))
 ///     .reports("runs/audit")
@@ -212,7 +212,7 @@ impl Auditor {
         let (setup, track) = self.track(network.name())?;
         let model = network.into_model();
         with_rng_restored(model.device(), || {
-            let traced = Traced::new(&model, &setup.probe.tensor(0..1)?)?;
+            let traced = Traced::new(&model, &probe::example(&setup.probe, 1)?)?;
             work(setup, track, &traced)
         })?
     }

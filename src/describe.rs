@@ -54,7 +54,7 @@ pub trait Describer: Send + Sync {
     /// Its name in settings and reports, for example `milan`.
     fn name(&self) -> &str;
 
-    /// What it looks at besides exemplars and images; nothing unless said otherwise.
+    /// What else it looks at; nothing unless said otherwise.
     fn needs(&self) -> Needs {
         Needs::default()
     }

@@ -3,12 +3,13 @@
 //! One pass over the probe images serves all sites. What is kept in memory does not grow with the number of images. In
 //! memory: [`Exemplars::compute`]. On disk, for what takes hours, several machines, or more memory than there is: a [`Run`]
 //! can stop, go on and be cut into [shards](Shard), and gives one `exemplars.safetensors`, which is read whole
-//! ([`Exemplars::load`]) or in parts ([`Stored`]). Either has the [`Summaries`] of every unit on every image.
+//! ([`Exemplars::load`]) or in parts ([`Stored`]). Whoever takes either takes [`Held`]. Each has the [`Summaries`] of every unit on every image.
 
 mod estimate;
 mod file;
 mod finish;
 mod header;
+mod held;
 mod kernel;
 pub(crate) mod mask;
 mod merge;
@@ -29,6 +30,7 @@ mod tensor;
 mod topk;
 
 pub use estimate::{Estimate, Part, estimate};
+pub use held::Held;
 pub use merge::merge;
 pub use npy::{export_npy, import_npy};
 pub use options::{Compat, Options};
@@ -81,7 +83,8 @@ pub struct Exemplar {
     pub activation: f32,
     /// The activation map, `height x width` of the site, in row order; empty unless [asked for](Options::maps).
     pub map: Vec<f32>,
-    /// The pixels of the image where the upsampled map exceeds the unit's level.
+    /// The pixels of the image where the upsampled map exceeds the unit's level; `0 x 0` in an
+    /// [outline](Held::outline).
     pub region: Region,
 }
 

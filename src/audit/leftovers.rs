@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 ///
 /// On disk ([`open`](Self::open)) a unit is written down as soon as it is described, so that an audit that is killed goes
 /// on where it was; what holds is a hash of the weights in front of the unit, images, settings, sources, describer and
-/// version. In a training loop ([`by_exemplars`](Self::in_training)) the weights change all the time: there, words are kept
+/// version. In a training loop ([`in_training`](Self::in_training)) the weights change all the time: there, words are kept
 /// where the same images excite the unit and the sources decide alike, and evidence is always measured anew.
 #[derive(Debug)]
 pub struct Leftovers {
@@ -120,10 +120,9 @@ impl Leftovers {
         Ok(())
     }
 
-    /// Forgets units that there are no more, so that the file does not grow from audit to audit.
-    pub(super) fn settle(&mut self, units: &[DescribedUnit]) -> Result<()> {
-        let there: std::collections::HashSet<&UnitId> = units.iter().map(|u| &u.id).collect();
-        self.entries.retain(|id, _| there.contains(id));
+    /// Writes the file anew, with one line for each unit. Units that were not looked at now keep theirs: another audit may
+    /// look at them again.
+    pub(super) fn settle(&mut self) -> Result<()> {
         let Some((path, file)) = &mut self.file else { return Ok(()) };
         write_atomically(path, |out| lines(&sorted(&self.entries), out))?;
         *file = OpenOptions::new().append(true).open(&*path).map_err(Error::io("write", &*path))?;

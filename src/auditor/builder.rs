@@ -6,7 +6,7 @@ use crate::describe::Describer;
 use crate::evaluate::{self, Evaluation};
 use crate::evidence::EvidenceSource;
 use crate::policy::Policies;
-use crate::probe::Probe;
+use crate::probe::{Images, Probe};
 use crate::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(super) enum Resume {
 #[derive(Debug)]
 pub(super) struct Setup {
     pub name: String,
-    pub probe: Probe,
+    pub probe: Arc<dyn Images>,
     pub policies: Policies,
     pub evaluations: Vec<Evaluation>,
     pub settings: Settings,
@@ -53,7 +53,7 @@ pub(super) struct Setup {
 #[must_use = "nothing is audited until `build`"]
 pub struct AuditorBuilder {
     name: String,
-    probe: Option<Probe>,
+    probe: Option<Arc<dyn Images>>,
     policies: Option<Policies>,
     evaluations: Vec<Result<Evaluation>>,
     settings: Settings,
@@ -82,9 +82,9 @@ impl AuditorBuilder {
         }
     }
 
-    /// The images that the units are shown.
-    pub fn probe(mut self, probe: Probe) -> Self {
-        self.probe = Some(probe);
+    /// The images that the units are shown: in memory, or [read](crate::probe::ImageFolder::stream) whenever they are needed.
+    pub fn probe(mut self, images: impl Images + 'static) -> Self {
+        self.probe = Some(Arc::new(images));
         self
     }
 

@@ -9,7 +9,7 @@ use crate::evaluate::choose::{Choice, choose};
 use crate::evaluate::compare::{Comparison, compare};
 use crate::policy::Outcome;
 use crate::report::{Control, EditReport, Evaluation, Gap, LeftOut, SweepAccuracy, SweepPoint};
-use crate::{Result, Traced, UnitId};
+use crate::{Result, Traced, UnitId, probe};
 
 /// What policies want done.
 pub(super) struct Wanted {
@@ -88,7 +88,7 @@ fn apply(
     methods: &Methods,
     optimizers: impl Optimizers,
 ) -> Result<Done> {
-    let example = setup.probe.tensor(0..setup.probe.len().min(32))?;
+    let example = probe::example(&setup.probe, 32)?;
     let mut done = Done { coupled: Vec::new(), difference: 0.0, gone: Vec::new(), undo: Vec::new() };
     let mut zero = methods.those(Method::Zero, chosen);
     let prune = methods.those(Method::Prune, chosen);

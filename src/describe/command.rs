@@ -17,7 +17,7 @@
 //! `score`, in nats, may be left out; an empty description says that there is nothing to say.
 
 use super::{Describer, Description, Say};
-use crate::evidence::Study;
+use crate::evidence::{Needs, Study};
 use crate::exemplars::UnitExemplars;
 use crate::probe::Images;
 use crate::{Error, Result};
@@ -231,6 +231,10 @@ impl Drop for Running {
 impl Describer for Command {
     fn name(&self) -> &str {
         "command"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { regions: true, ..Needs::default() }
     }
 
     /// Dead units are not asked about.

@@ -53,7 +53,7 @@ pub mod internals {
 }
 
 use super::{Alternative, Describer, Description, Say, Status};
-use crate::evidence::Study;
+use crate::evidence::{Needs, Study};
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
 use crate::probe::Images;
 use crate::{Error, Region, Result};
@@ -228,6 +228,10 @@ impl Milan {
 impl Describer for Milan {
     fn name(&self) -> &str {
         "milan"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { regions: true, ..Needs::default() }
     }
 
     /// Dead units are not described. Nor, by default, are those without any region: the decoder would see nothing and

@@ -3,7 +3,7 @@
 use super::{ConceptEvidence, Study};
 use crate::{ConceptName, Result};
 
-/// What a source of evidence or a describer looks at, besides exemplars and images.
+/// What a source of evidence or a describer looks at, besides levels, names and activations of exemplars, and images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
     /// The model, to run it again: [`Study::traced`].
@@ -12,6 +12,9 @@ pub struct Needs {
     pub evidence: bool,
     /// The maximum and mean of every unit on every image.
     pub summaries: bool,
+    /// Regions, maps and sketches of the exemplars. They take most of the memory: who does without is asked about all
+    /// units at once, who needs them about as many as fit.
+    pub regions: bool,
 }
 
 /// Measures how units respond to concepts.
@@ -54,7 +57,7 @@ pub trait EvidenceSource: Send + Sync {
     /// The concepts that it measures: the names by which policies may ask for them.
     fn concepts(&self) -> &[ConceptName];
 
-    /// What it looks at besides exemplars and images; nothing unless said otherwise.
+    /// What else it looks at; nothing unless said otherwise.
     fn needs(&self) -> Needs {
         Needs::default()
     }

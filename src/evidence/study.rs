@@ -8,7 +8,8 @@ use crate::probe::Images;
 /// Some units, with what is known about them.
 #[derive(Clone)]
 pub struct Study<'a> {
-    /// What excites the units. A unit's *place* is its place in [`Exemplars::units`].
+    /// What excites the units; regions and sketches are empty unless they are [needed](super::Needs::regions). A unit's
+    /// *place* is its place in [`Exemplars::units`].
     pub exemplars: &'a Exemplars,
     /// The images that the exemplars were computed from, by their numbers.
     pub images: &'a dyn Images,

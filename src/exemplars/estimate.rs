@@ -86,16 +86,15 @@ pub fn estimate(sites: &[Site], source: &dyn Images, options: &Options) -> Resul
     }
     let images = source.len() as u64;
     let (height, width) = options.region(source.preprocess());
-    let region = (height as u64 * width as u64).div_ceil(8);
+    let region = region_bytes((height, width));
     let mut plan = Plan { budget: options.budget.unwrap_or(u64::MAX), passes: Vec::new(), room: 0, largest: 0 };
     let (mut file, mut held, mut count) = (4096 + 8 * images, 0u64, 0);
     for (i, site) in sites.iter().enumerate() {
         let units = options.units_of(&site.name, site.units)?.len();
         plan.add(i, units, unit_bytes(site.size, options), &site.name)?;
-        let shown = ((options.k + options.weakest + options.random) as u64).min(images);
-        let map = if options.maps { map_bytes(site.size) } else { 0 };
-        file += units as u64 * (shown * (region + 12) + SKETCH + 64 + 8 * images);
-        held += units as u64 * (shown * (region.next_multiple_of(8) + map + EXEMPLAR) + SKETCH + UNIT);
+        let map = if options.maps { site.size } else { (0, 0) };
+        file += units as u64 * (shown(options, images) * (region + 12) + SKETCH + 64 + 8 * images);
+        held += units as u64 * held_bytes(options, (height, width), images, map);
         count += units as u64;
     }
     let summaries = 8 * images * count;
@@ -149,6 +148,20 @@ const SKETCH: u64 = 10 * MAX_BINS as u64;
 
 fn map_bytes(map: (usize, usize)) -> u64 {
     4 * map.0 as u64 * map.1 as u64
+}
+
+fn region_bytes(region: (usize, usize)) -> u64 {
+    (region.0 as u64 * region.1 as u64).div_ceil(8)
+}
+
+/// How many images are kept of each unit.
+fn shown(options: &Options, images: u64) -> u64 {
+    ((options.k + options.weakest + options.random) as u64).min(images)
+}
+
+/// Upper bound of what the exemplars of one unit take in memory, with regions and maps of these sizes.
+pub(super) fn held_bytes(options: &Options, region: (usize, usize), images: u64, map: (usize, usize)) -> u64 {
+    shown(options, images) * (region_bytes(region).next_multiple_of(8) + map_bytes(map) + EXEMPLAR) + SKETCH + UNIT
 }
 
 /// Upper bound of what is kept of one unit of a site whose maps have this size, while it runs.

@@ -43,7 +43,7 @@ pub struct Options {
     /// Whose behaviour to follow where MILAN's and Network Dissection's own code has defects.
     pub compat: Compat,
     /// How many bytes the candidates and sketches may take; with less than needed the sites are read in several passes, a
-    /// site that does not fit alone in several ranges of its units. No limit by default. See [`estimate`](super::estimate).
+    /// site that does not fit alone in several ranges of its units. 2 GiB by default. See [`estimate`](super::estimate).
     pub budget: Option<u64>,
 }
 
@@ -76,7 +76,7 @@ impl Default for Options {
             maps: false,
             region_size: None,
             compat: Compat::Fixed,
-            budget: None,
+            budget: Some(2 << 30),
         }
     }
 }

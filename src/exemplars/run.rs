@@ -6,9 +6,9 @@ use super::passes::Passes;
 use super::settings::Settings;
 use super::shard::Shard;
 use super::state::State;
-use super::store::{self, Stored, tape_of};
+use super::store::{self, tape_of};
 use super::tape::Tape;
-use super::{Estimate, estimate};
+use super::{Estimate, Stored, estimate};
 use crate::graph::{Site, Traced};
 use crate::probe::{Images, Skipped};
 use crate::{Error, Result};
@@ -47,6 +47,8 @@ pub struct Run<'a, 'm> {
     settings: Settings,
     shard: Shard,
     every: usize,
+    /// Whether a state of another run makes way.
+    discard: bool,
 }
 
 impl std::fmt::Debug for Run<'_, '_> {
@@ -86,7 +88,7 @@ impl<'a, 'm> Run<'a, 'm> {
         let estimate = estimate(sites, source, options)?;
         let passes = Passes { traced, source, options };
         let settings = Settings::new(&passes, sites, estimate.passes.clone())?;
-        Ok(Self { passes, sites, estimate, settings, shard: Shard::default(), every: EVERY })
+        Ok(Self { passes, sites, estimate, settings, shard: Shard::default(), every: EVERY, discard: false })
     }
 
     /// Only a part of the batches.
@@ -128,7 +130,14 @@ impl<'a, 'm> Run<'a, 'm> {
         let mut done = Done::new(&self.settings, files.clone());
         let mut only = None;
         for (pass, path) in files.iter().enumerate() {
-            let begun = self.go_on(path, pass, &all)?;
+            let begun = match self.go_on(path, pass, &all) {
+                Err(error) if self.discard => {
+                    tracing::info!(target: "tch_audit", "begins anew: {error}");
+                    remove(&[path.clone(), tape_of(path)])?;
+                    None
+                }
+                begun => begun?,
+            };
             let next = begun.as_ref().and_then(|s| s.done.iter().last()).map_or(all.start, |last| last as usize + 1);
             if pass == 0 && begun.is_some() {
                 done.resumed = Some(next);
@@ -156,7 +165,7 @@ impl<'a, 'm> Run<'a, 'm> {
         let finished = folder.join(FILE);
         let only = RefCell::new(only.map(|state| {
             let names = self.passes.names(&state);
-            Stored::in_memory(&self.settings, 0, state, names)
+            store::Stored::in_memory(&self.settings, 0, state, names)
         }));
         let states = States::new(&self.settings, |pass| match only.take() {
             Some(stored) => Ok(stored),
@@ -166,11 +175,52 @@ impl<'a, 'm> Run<'a, 'm> {
         drop(states);
         // States first: one without its summaries would be refused.
         let tapes = files.iter().map(|state| tape_of(state));
-        for path in files.iter().cloned().chain(tapes).filter(|p| p.exists()) {
-            std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        }
+        remove(&files.iter().cloned().chain(tapes).collect::<Vec<_>>())?;
         done.files = vec![finished];
         Ok(done)
+    }
+
+    /// The exemplars in `folder`, with what was [done](Done) for them: nothing, if what this run would write is there
+    /// already, of these units or of more; else it is written, beginning where an earlier attempt stopped. What another
+    /// run left in the folder goes; with `fresh` everything that is there.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), but for a state that belongs to another run.
+    pub fn ensure(mut self, folder: impl AsRef<Path>, fresh: bool) -> Result<(Stored, Option<Done>)> {
+        let folder = folder.as_ref();
+        let path = folder.join(FILE);
+        if path.exists() {
+            match Stored::open(&path).and_then(|stored| self.within(stored)) {
+                Ok(stored) if !fresh => return Ok((stored, None)),
+                Err(error) if !fresh => tracing::info!(target: "tch_audit", "begins anew: {error}"),
+                _ => {}
+            }
+            remove(&[path])?;
+        }
+        if fresh {
+            let states = (0..self.settings.passes.len()).map(|pass| folder.join(self.shard.file(pass)));
+            remove(&states.flat_map(|state| [tape_of(&state), state]).collect::<Vec<_>>())?;
+        }
+        self.discard = true;
+        let done = self.write(folder)?;
+        Ok((Stored::open(folder)?, Some(done)))
+    }
+
+    /// Those of `stored` that this run would write, if it would.
+    fn within(&self, stored: Stored) -> Result<Stored> {
+        let Passes { traced, source, options } = self.passes;
+        let names: Vec<&str> = self.sites.iter().map(|site| site.name.as_str()).collect();
+        let stored = stored.only(&names)?;
+        stored.chosen_by(options)?;
+        for site in self.sites {
+            let (wanted, found) = (options.units_of(&site.name, site.units)?, stored.site(&site.name)?);
+            if wanted != found.units {
+                let received = format!("{} units of site `{}`", found.units.len(), site.name);
+                return Err(Error::invalid("exemplars", received, format!("{} others", wanted.len())));
+            }
+        }
+        stored.belongs_to(traced, source)?;
+        Ok(stored)
     }
 
     fn images(&self, batches: &Range<usize>) -> usize {
@@ -194,7 +244,7 @@ impl<'a, 'm> Run<'a, 'm> {
             path,
             "(as now); remove the file to begin anew, or name another folder",
         )?;
-        let Stored { header, mut state, .. } = store::read(path)?;
+        let store::Stored { header, mut state, .. } = store::read(path)?;
         let wrong =
             |received: String, allowed: &str| Err(Error::invalid(path.display().to_string(), received, allowed));
         let fits = match state.done.ranges() {
@@ -214,6 +264,14 @@ impl<'a, 'm> Run<'a, 'm> {
         state.tape.go_on(&tape_of(path))?;
         Ok(Some(state))
     }
+}
+
+/// Removes the files that there are.
+fn remove(files: &[PathBuf]) -> Result<()> {
+    for path in files.iter().filter(|p| p.exists()) {
+        std::fs::remove_file(path).map_err(Error::io("remove", path))?;
+    }
+    Ok(())
 }
 
 impl Done {

@@ -8,7 +8,7 @@ use super::settings::{ProbeSet, same};
 use super::store;
 use super::summaries::{Part, Piece, Series, Summaries};
 use super::tape::Place;
-use super::{Exemplar, Exemplars, FILE, ImageRef, UnitExemplars};
+use super::{Exemplar, Exemplars, FILE, ImageRef, Sketch, UnitExemplars};
 use crate::arrays::Opened;
 use crate::graph::Traced;
 use crate::probe::{Images, Preprocess};
@@ -51,6 +51,14 @@ impl std::fmt::Debug for Stored {
     }
 }
 
+/// How much of a unit is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    All,
+    /// No regions and no sketch.
+    Outline,
+}
+
 /// A site in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSite {
@@ -87,6 +95,15 @@ impl Stored {
     /// The sites, in the order in which they were asked for.
     pub fn sites(&self) -> &[StoredSite] {
         &self.sites
+    }
+
+    /// The site of this name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for one that is not there.
+    pub fn site(&self, name: &str) -> Result<&StoredSite> {
+        let found = self.sites.iter().find(|site| site.name == name);
+        found.ok_or_else(|| Error::unknown("site", name, self.sites.iter().map(|site| site.name.as_str())))
     }
 
     /// [`Traced::fingerprint`] of the model.
@@ -129,7 +146,7 @@ impl Stored {
     /// # Errors
     /// [`Error::Io`]; [`Error::Invalid`] for arrays that make no sense.
     pub fn load(&self) -> Result<Exemplars> {
-        self.read(self.header.sites.iter().map(|site| (site, 0..site.units)))
+        self.read(self.header.sites.iter().map(|site| (site, 0..site.units)), Detail::All)
     }
 
     /// The units of some sites, in the order of the file.
@@ -139,7 +156,7 @@ impl Stored {
     pub fn load_sites(&self, names: &[&str]) -> Result<Exemplars> {
         names.iter().try_for_each(|name| self.header_of(name).map(drop))?;
         let chosen = self.header.sites.iter().filter(|site| names.contains(&site.name.as_str()));
-        self.read(chosen.map(|site| (site, 0..site.units)))
+        self.read(chosen.map(|site| (site, 0..site.units)), Detail::All)
     }
 
     /// Some units of one site: `places` are places in [`StoredSite::units`].
@@ -152,7 +169,7 @@ impl Stored {
             let allowed = format!("within 0..{}", header.units);
             return Err(Error::invalid(format!("places of units of site `{site}`"), format!("{places:?}"), allowed));
         }
-        self.read([(header, places)])
+        self.read([(header, places)], Detail::All)
     }
 
     /// Whether this is what `traced` does on `images`; all of them are read for it, the units are not.
@@ -191,16 +208,54 @@ impl Stored {
         same(&Of { options: &mine }, &Of { options: &self.header.options }, &self.path, "(as now)")
     }
 
+    /// The same with only some sites, in the order of the file.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a site that is not there.
+    pub fn only(mut self, names: &[&str]) -> Result<Stored> {
+        names.iter().try_for_each(|name| self.header_of(name).map(drop))?;
+        self.header.sites.retain(|site| names.contains(&site.name.as_str()));
+        self.sites.retain(|site| names.contains(&site.name.as_str()));
+        Ok(self)
+    }
+
+    /// All units without regions and sketches, see [`Held::outline`](super::Held::outline).
+    pub(super) fn outline(&self) -> Result<Exemplars> {
+        self.read(self.header.sites.iter().map(|site| (site, 0..site.units)), Detail::Outline)
+    }
+
+    /// The units at some places among all units; those that there are not are left out.
+    pub(super) fn units_at(&self, places: &[usize]) -> Result<Vec<UnitExemplars>> {
+        let mut units = Vec::with_capacity(places.len());
+        for run in places.chunk_by(|a, b| a + 1 == *b) {
+            let (first, end) = (run.first().map_or(0, |p| *p), run.last().map_or(0, |p| p + 1));
+            let mut before = 0;
+            for site in &self.header.sites {
+                let own = before..before + site.units;
+                let some = first.max(own.start)..end.min(own.end);
+                if !some.is_empty() {
+                    units.extend(self.units(site, some.start - before..some.end - before, Detail::All)?);
+                }
+                before = own.end;
+            }
+        }
+        Ok(units)
+    }
+
     fn header_of(&self, name: &str) -> Result<&SiteHeader> {
         let sites = &self.header.sites;
         let found = sites.iter().find(|site| site.name == name);
         found.ok_or_else(|| Error::unknown("site", name, sites.iter().map(|site| site.name.as_str())))
     }
 
-    fn read<'s>(&self, sites: impl IntoIterator<Item = (&'s SiteHeader, Range<usize>)>) -> Result<Exemplars> {
+    fn read<'s>(
+        &self,
+        sites: impl IntoIterator<Item = (&'s SiteHeader, Range<usize>)>,
+        detail: Detail,
+    ) -> Result<Exemplars> {
         let mut units = Vec::new();
         for (site, places) in sites {
-            units.extend(self.units(site, places)?);
+            units.extend(self.units(site, places, detail)?);
         }
         Ok(Exemplars {
             preprocess: self.preprocess().clone(),
@@ -213,13 +268,16 @@ impl Stored {
     }
 
     /// Some units of a site; `places` are within its number.
-    fn units(&self, site: &SiteHeader, places: Range<usize>) -> Result<Vec<UnitExemplars>> {
+    fn units(&self, site: &SiteHeader, places: Range<usize>, detail: Detail) -> Result<Vec<UnitExemplars>> {
         let (arrays, name, count) = (&self.arrays, &site.name, site.units);
         let numbers = self.sites.iter().find(|s| s.name == *name).map_or(&[][..], |s| &s.units);
         let numbers = numbers.get(places.clone()).unwrap_or_default();
         let of = |what: &str| arrays.part::<f32>(&format!("{name}.{what}"), Dtype::F32, count, places.clone());
         let (levels, minima, maxima) = (of("levels")?, of("minima")?, of("maxima")?);
-        let sketches = store::get_sketches(arrays, name, count, places.clone())?;
+        let sketches = match detail {
+            Detail::All => store::get_sketches(arrays, name, count, places.clone())?,
+            Detail::Outline => vec![Sketch::default(); places.len()],
+        };
         let values = levels.into_iter().zip(minima.into_iter().zip(maxima)).zip(sketches);
         let unit = |(&unit, ((level, (minimum, maximum)), sketch)): (&usize, ((f32, (f32, f32)), _))| UnitExemplars {
             id: UnitId::new(name, unit),
@@ -234,7 +292,7 @@ impl Stored {
         };
         let mut units: Vec<UnitExemplars> = numbers.iter().zip(values).map(unit).collect();
         for (list, prefix, k) in lists(&self.options, self.header.images) {
-            let found = self.exemplars(&format!("{name}{prefix}"), count, places.clone(), k)?;
+            let found = self.exemplars(&format!("{name}{prefix}"), count, places.clone(), k, detail)?;
             for (unit, exemplars) in units.iter_mut().zip(found) {
                 *match list {
                     List::Strongest => &mut unit.top,
@@ -247,17 +305,29 @@ impl Stored {
     }
 
     /// One list of some of `count` units, `k` places each.
-    fn exemplars(&self, prefix: &str, count: usize, places: Range<usize>, k: usize) -> Result<Vec<Vec<Exemplar>>> {
-        let (height, width) = self.header.options.region;
+    fn exemplars(
+        &self,
+        prefix: &str,
+        count: usize,
+        places: Range<usize>,
+        k: usize,
+        detail: Detail,
+    ) -> Result<Vec<Vec<Exemplar>>> {
+        let (height, width) = match detail {
+            Detail::All => self.header.options.region,
+            Detail::Outline => (0, 0),
+        };
         let bytes = (height * width).div_ceil(8);
         let (total, some) = (count.saturating_mul(k), places.start.saturating_mul(k)..places.end.saturating_mul(k));
         let packed = some.start.saturating_mul(bytes)..some.end.saturating_mul(bytes);
         let arrays = &self.arrays;
         let ids: Vec<i64> = arrays.part(&format!("{prefix}.ids"), Dtype::I64, total, some.clone())?;
         let activations: Vec<f32> = arrays.part(&format!("{prefix}.activations"), Dtype::F32, total, some)?;
-        let regions: Vec<u8> =
-            arrays.part(&format!("{prefix}.regions"), Dtype::U8, total.saturating_mul(bytes), packed)?;
-        let mut regions = regions.chunks(bytes.max(1));
+        let regions: Vec<u8> = match detail {
+            Detail::All => arrays.part(&format!("{prefix}.regions"), Dtype::U8, total.saturating_mul(bytes), packed)?,
+            Detail::Outline => Vec::new(),
+        };
+        let mut regions = regions.chunks(bytes.max(1)).chain(std::iter::repeat(&[][..]));
         let mut rows = ids.chunks(k.max(1)).zip(activations.chunks(k.max(1)));
         let exemplar = |((id, activation), packed): ((&i64, &f32), &[u8])| {
             let (image, region) = (usize::try_from(*id).ok()?, Region::unpack(height, width, packed)?);

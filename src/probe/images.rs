@@ -110,6 +110,12 @@ pub trait Images: Send + Sync {
     }
 }
 
+impl fmt::Debug for dyn Images + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
 /// Makes images, one after the other, on one thread.
 pub type Maker<'a> = Box<dyn FnMut(usize) -> Made + 'a>;
 

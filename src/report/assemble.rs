@@ -5,19 +5,27 @@ use super::{
 };
 use crate::audit::{self, Audit};
 use crate::describe::DescribedUnit;
-use crate::exemplars::Exemplars;
+use crate::exemplars::Held;
 use crate::policy::{Finding, Outcome};
-use crate::probe::Probe;
+use crate::probe::Images;
 use crate::{Error, Model, Result, UnitId};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 impl Report {
     /// The report of an audit of the model called `name`; to be [judged](Self::judge), completed with edit and history,
     /// then [finished](Self::finish).
-    pub fn of(audit: &Audit, name: &str, model: &Model<'_>, probe: &Probe, settings: &audit::Settings) -> Self {
-        let units = audit.exemplars.units.iter().zip(&audit.units).map(|(exemplars, described)| {
-            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| probe.name(i).to_string());
+    pub fn of(
+        audit: &Audit,
+        name: &str,
+        model: &Model<'_>,
+        images: &dyn Images,
+        settings: &audit::Settings,
+    ) -> Self {
+        let outline = audit.exemplars.outline();
+        let units = outline.units.iter().zip(&audit.units).map(|(exemplars, described)| {
+            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| images.name(i).into_owned());
             let entry = UnitEntry { evidence: described.evidence.clone(), ..entry };
             if exemplars.top.is_empty() { entry } else { entry.with_picture() }
         });
@@ -28,20 +36,22 @@ impl Report {
                 parameters: model.parameter_count(),
                 sites: audit.sites.iter().map(SiteInfo::from).collect(),
             },
-            probe: ProbeInfo::from(probe),
+            probe: ProbeInfo::new(images, outline.images, &audit.skipped),
             settings: Settings {
-                k: settings.exemplars.k,
-                quantile: settings.exemplars.quantile,
-                seed: settings.exemplars.seed,
+                k: outline.options.k,
+                quantile: outline.options.quantile,
+                seed: outline.options.seed,
                 sites: settings.sites.clone(),
                 describer: audit.describer.clone(),
+                sources: audit.sources.clone(),
                 sayings: audit.sayings.clone(),
             },
-            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, probe.classes().len())),
+            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, images.classes().len())),
             units: units.collect(),
             run: Run {
                 date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
                 stages: audit.seconds.iter().map(stage).collect(),
+                kept: audit.kept,
             },
             ..Report::default()
         }
@@ -93,11 +103,11 @@ impl Report {
     ///
     /// # Errors
     /// What cannot be written, all of it at once; what can be is.
-    pub fn save(&self, folder: &Path, exemplars: &Exemplars, probe: &Probe) -> Result<Vec<PathBuf>> {
-        let by_id: BTreeMap<&UnitId, _> = exemplars.units.iter().map(|u| (&u.id, u)).collect();
-        let image = |i| (i < probe.len()).then(|| probe.image(i).clone());
+    pub fn save(&self, folder: &Path, exemplars: &Held, images: &dyn Images) -> Result<Vec<PathBuf>> {
+        let image = |i| images.image(i).ok().map(Cow::into_owned);
         write_all(self, folder, &|id| {
-            by_id.get(id).and_then(|unit| picture::contact_sheet(unit, picture::Framing::Whole, image))
+            let unit = exemplars.unit(id).ok().flatten()?;
+            picture::contact_sheet(&unit, picture::Framing::Whole, image)
         })
     }
 }

@@ -5,7 +5,7 @@ use crate::describe::{DescribedUnit, Description, Status};
 use crate::evidence::ConceptEvidence;
 use crate::exemplars::UnitExemplars;
 use crate::graph::Site;
-use crate::probe::{Preprocess, Probe};
+use crate::probe::{Images, Preprocess, Skipped};
 use crate::stats::Accuracy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,16 +112,16 @@ pub struct InputFormat {
     pub std: Vec<f32>,
 }
 
-impl From<&Probe> for ProbeInfo {
-    fn from(probe: &Probe) -> Self {
-        let skipped =
-            |s: &crate::probe::Skipped| SkippedImage { path: s.path.display().to_string(), reason: s.reason.clone() };
+impl ProbeInfo {
+    /// So many of these images, all but the files that were left out.
+    pub fn new(images: &dyn Images, looked_at: usize, left_out: &[Skipped]) -> Self {
+        let skipped = |s: &Skipped| SkippedImage { path: s.path.display().to_string(), reason: s.reason.clone() };
         Self {
-            images: probe.len(),
-            classes: probe.classes().to_vec(),
-            skipped: probe.skipped().iter().map(skipped).collect(),
-            preprocess: probe.preprocess().into(),
-            fingerprint: probe.fingerprint(),
+            images: looked_at,
+            classes: images.classes().to_vec(),
+            skipped: left_out.iter().map(skipped).collect(),
+            preprocess: images.preprocess().into(),
+            fingerprint: images.fingerprint(),
         }
     }
 }
@@ -144,8 +144,11 @@ pub struct Settings {
     pub seed: u64,
     /// Which sites were asked for.
     pub sites: Vec<String>,
-    /// [`Describer::fingerprint`](crate::describe::Describer::fingerprint).
+    /// [`Describer::fingerprint`](crate::describe::Describer::fingerprint), and that of each source of evidence.
     pub describer: String,
+    /// The sources of evidence that were asked, by name.
+    #[serde(default)]
+    pub sources: Vec<String>,
     /// Every description that the describer can give, if there are only so many.
     pub sayings: Option<Vec<String>>,
 }
@@ -275,13 +278,16 @@ impl UnitEntry {
     }
 }
 
-/// Date and timings.
+/// Date and timings, and what else differs from run to run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// When the run began, in words or RFC 3339; empty when not recorded.
     pub date: String,
     /// What took how long, in order.
     pub stages: Vec<Stage>,
+    /// How many units keep their words from an earlier audit, as everything that made them is the same.
+    #[serde(default)]
+    pub kept: usize,
 }
 
 /// One stage of a run.

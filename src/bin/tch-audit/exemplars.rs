@@ -123,7 +123,7 @@ struct RunArguments {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive, help_heading = "How it runs")]
     checkpoint_every: usize,
     /// How much memory candidates and histograms may take, as in 2GiB; with less than needed the images are read several
-    /// times.
+    /// times [default: 2GiB].
     #[arg(long, value_name = "BYTES", value_parser = run::bytes, help_heading = "How it runs")]
     budget: Option<u64>,
     /// Say how many passes and bytes it takes, and stop.

@@ -84,7 +84,7 @@ impl RunArguments {
         options.units = units;
         options.region_size = self.region_size;
         options.compat = if self.official { Compat::Official } else { Compat::Fixed };
-        options.budget = self.budget;
+        options.budget = self.budget.or(options.budget);
         options
     }
 }

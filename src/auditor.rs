@@ -174,11 +174,14 @@ impl<'v> Auditor<'v> {
     }
 
     fn finish_now(&mut self, net: &dyn ModuleT) -> Result<Finished> {
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let model = Model::new(self.vs, net);
         let traced = Traced::new(&model, &self.probe.tensor(0..1)?)?;
         let audit = Audit::of(&traced, &self.probe, &self.settings, &self.policies)?;
         self.record(&traced, &audit)?;
-        let mut report = Report::of(&audit, &self.name, &model, &self.probe, &self.settings);
+        let parameters = model.parameter_count();
+        let info = report::ModelInfo { name: self.name.clone(), parameters, ..Default::default() };
+        let mut report = Report::of(&audit, info, (&self.probe).into(), &self.settings, date);
         report.judge(&audit.outcome, |_| None);
         report.history = self.history.clone();
         let wanted = Wanted::by(&audit.outcome);
@@ -189,7 +192,8 @@ impl<'v> Auditor<'v> {
         }
         let report = report.finish();
         if let Some(folder) = &self.reports {
-            report.save(folder, &audit.exemplars, &self.probe)?;
+            let probe = &self.probe;
+            report.save(folder, &audit.exemplars, |i| (i < probe.len()).then(|| probe.image(i).clone()))?;
         }
         Ok(Finished { report })
     }

@@ -7,28 +7,31 @@ use crate::audit::{self, Audit};
 use crate::describe::DescribedUnit;
 use crate::exemplars::Exemplars;
 use crate::policy::{Finding, Outcome};
-use crate::probe::Probe;
-use crate::{Error, Model, Result, UnitId};
+use crate::{Result, UnitId};
+use image::RgbImage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 impl Report {
-    /// The report of an audit of the model called `name`; to be [judged](Self::judge), completed with edit and history,
-    /// then [finished](Self::finish).
-    pub fn of(audit: &Audit, name: &str, model: &Model<'_>, probe: &Probe, settings: &audit::Settings) -> Self {
+    /// The report of an audit that began at `date`, of `model` on the images of `probe`; to be [judged](Self::judge),
+    /// completed with edit and history, then [finished](Self::finish). The sites are the audit's.
+    pub fn of(
+        audit: &Audit,
+        model: ModelInfo,
+        probe: ProbeInfo,
+        settings: &audit::Settings,
+        date: impl Into<String>,
+    ) -> Self {
+        let names = &audit.exemplars.names;
+        let name = |i: usize| names.get(&i).map_or_else(String::new, |image| image.name.clone());
         let units = audit.exemplars.units.iter().zip(&audit.units).map(|(exemplars, described)| {
-            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| probe.name(i).to_string());
+            let entry = UnitEntry::new(exemplars, described.description.clone(), name);
             let entry = UnitEntry { evidence: described.evidence.clone(), ..entry };
             if exemplars.top.is_empty() { entry } else { entry.with_picture() }
         });
         let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
         Report {
-            model: ModelInfo {
-                name: name.to_string(),
-                parameters: model.parameter_count(),
-                sites: audit.sites.iter().map(SiteInfo::from).collect(),
-            },
-            probe: ProbeInfo::from(probe),
+            model: ModelInfo { sites: audit.sites.iter().map(SiteInfo::from).collect(), ..model },
             settings: Settings {
                 k: settings.exemplars.k,
                 quantile: settings.exemplars.quantile,
@@ -37,12 +40,10 @@ impl Report {
                 describer: audit.describer.clone(),
                 sayings: audit.sayings.clone(),
             },
-            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, probe.classes().len())),
+            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, probe.classes.len())),
+            probe,
             units: units.collect(),
-            run: Run {
-                date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                stages: audit.seconds.iter().map(stage).collect(),
-            },
+            run: Run { date: date.into(), stages: audit.seconds.iter().map(stage).collect() },
             ..Report::default()
         }
     }
@@ -89,24 +90,20 @@ impl Report {
         self
     }
 
-    /// Writes `report.json`, `neurons.csv`, `report.md` and a picture of the exemplars of each unit into `folder`.
+    /// Writes `report.json`, `neurons.csv`, `report.md` and a picture of the exemplars of each unit into `folder`; `image`
+    /// gives the probe images by number, as they were before normalisation.
     ///
     /// # Errors
     /// What cannot be written, all of it at once; what can be is.
-    pub fn save(&self, folder: &Path, exemplars: &Exemplars, probe: &Probe) -> Result<Vec<PathBuf>> {
+    pub fn save(
+        &self,
+        folder: &Path,
+        exemplars: &Exemplars,
+        image: impl Fn(usize) -> Option<RgbImage> + Sync,
+    ) -> Result<Vec<PathBuf>> {
         let by_id: BTreeMap<&UnitId, _> = exemplars.units.iter().map(|u| (&u.id, u)).collect();
-        let image = |i| (i < probe.len()).then(|| probe.image(i).clone());
         write_all(self, folder, &|id| {
-            by_id.get(id).and_then(|unit| picture::contact_sheet(unit, picture::Framing::Whole, image))
+            by_id.get(id).and_then(|unit| picture::contact_sheet(unit, picture::Framing::Whole, &image))
         })
     }
-}
-
-/// Makes `folder` if need be and checks that files can be made in it: better now than after minutes of work.
-///
-/// # Errors
-/// [`Error::Io`] with the folder.
-pub fn check_writable(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    tempfile::tempfile_in(folder).map(drop).map_err(Error::io("write to", folder))
 }

@@ -81,9 +81,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DATE", help_heading = "Policies")]
     today: Option<Date>,
 
-    /// How to write the report: text, json, jsonl, csv, markdown, sarif, junit or github, to standard output; NAME=FILE
-    /// writes to a file. May be given several times.
-    #[arg(long, value_name = "NAME[=FILE]", help_heading = "Output")]
+    #[arg(long, value_name = "NAME[=FILE]", help = format_help(), help_heading = "Output")]
     format: Vec<Target>,
     /// The folder for report.json, neurons.csv, report.md and, of a model, pictures [default: tch-audit-report for a
     /// model, none otherwise].
@@ -125,6 +123,14 @@ struct AuditArguments {
     /// Use only the first N images of each class, by name.
     #[arg(long, value_name = "N", value_parser = positive)]
     limit_per_class: Option<usize>,
+}
+
+fn format_help() -> String {
+    let [others @ .., last] = report::Format::ALL.map(report::Format::as_str);
+    format!(
+        "How to write the report: {} or {last}, to standard output; NAME=FILE writes to a file. May be given several times",
+        others.join(", ")
+    )
 }
 
 pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
@@ -170,12 +176,14 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     let report = report.finish();
 
     if let Some((file, baseline)) = &fresh {
-        failed.extend(output::write_file(file, |out| baseline.write(out)).map_err(anyhow::Error::from).err());
+        failed.extend(baseline.save(file).map_err(anyhow::Error::from).err());
     }
     let mut notes = Vec::new();
     if let Some(folder) = out {
         let saved = match &shown {
-            Some((exemplars, images)) => report.save(folder, exemplars, images),
+            Some((exemplars, images)) => {
+                report.save(folder, exemplars, |i| (i < images.len()).then(|| images.image(i).clone()))
+            }
             None => report::write_all(&report, folder, &|_| None),
         };
         failed.extend(saved.map_err(anyhow::Error::from).err());

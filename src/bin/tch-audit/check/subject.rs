@@ -11,7 +11,7 @@ use tch_audit::diagnostic::Source;
 use tch_audit::exemplars::Exemplars;
 use tch_audit::policy::{Outcome, Policies, check};
 use tch_audit::probe::{Corrupt, ImageFolder, Probe};
-use tch_audit::report::{self, Report};
+use tch_audit::report::{self, ModelInfo, Report};
 use tch_audit::{Model, UnitId, describe};
 
 /// How large a report may be, in bytes.
@@ -126,6 +126,7 @@ fn model(
     if let Some(out) = out {
         report::check_writable(out)?;
     }
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let audit = Audit::run(&model, &images, settings, policies)
         .inspect_err(|_| {
             // A folder that was made for nothing; one that has something in it stays.
@@ -133,7 +134,8 @@ fn model(
         })
         .with_context(|| format!("cannot judge {}", path.display()))?;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let report = Report::of(&audit, &name, &model, &images, settings);
+    let info = ModelInfo { name, parameters: model.parameter_count(), ..ModelInfo::default() };
+    let report = Report::of(&audit, info, (&images).into(), settings, date);
     let mut words = arguments.command(vec![quoted(&path.to_string_lossy())]);
     words.extend(["--probe".to_string(), quoted(&probe.to_string_lossy())]);
     words.extend(arguments.audit.command());

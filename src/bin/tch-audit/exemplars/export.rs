@@ -6,9 +6,9 @@ use clap::{Args, ValueHint};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tch_audit::exemplars::{Exemplars, export_npy};
+use tch_audit::exit;
 use tch_audit::probe::{Corrupt, ImageFolder, Source};
 use tch_audit::report::picture::{self, Framing};
-use tch_audit::{exit, report};
 
 /// Draw finished exemplars, or write them as MILAN's own Python reads them.
 #[derive(Debug, Args)]
@@ -83,8 +83,7 @@ impl Outputs {
                 let image =
                     |i: usize| (i < source.len()).then(|| source.image(i).ok()).flatten().map(|i| i.into_owned());
                 let Some(sheet) = picture::contact_sheet(unit, framing, image) else { return Ok(false) };
-                let path = out.join(picture::path(&unit.id));
-                report::write_atomically(&path, |file| picture::write_png(&sheet, file))?;
+                picture::save_png(&sheet, out.join(picture::path(&unit.id)))?;
                 Ok(true)
             };
             let drawn: Vec<bool> = exemplars.units.par_iter().map(draw).collect::<anyhow::Result<_>>()?;

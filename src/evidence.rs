@@ -54,6 +54,22 @@ impl ConceptEvidence {
     /// The source of evidence that comes from painting concepts onto images.
     pub const PAINTED: &str = "painted";
 
+    /// The numbers that were measured, for a sentence: `effect +2.00 sd, IoU 0.100`.
+    pub fn measures(&self) -> String {
+        let auc = self.auc.map(|auc| match self.auc_low.zip(self.auc_high) {
+            Some((low, high)) => format!("AUC {auc:.2} [{low:.2}, {high:.2}]"),
+            None => format!("AUC {auc:.2}"),
+        });
+        let measured = [
+            self.share.map(|share| format!("share {share:.2}")),
+            self.effect.map(|effect| format!("effect {effect:+.2} sd")),
+            auc,
+            self.iou.map(|iou| format!("IoU {iou:.3}")),
+            self.r.map(|r| format!("r {r:+.2}")),
+        ];
+        measured.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether it comes from painting the concept onto images, and so is causal. So is what reports of earlier versions
     /// hold, which name no source.
     pub fn is_painted(&self) -> bool {

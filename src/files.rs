@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// # Errors
 /// [`Error::Io`] with the path, for what `write` returns and for what the file system refuses.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub(crate) fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let attempt = || {
         let mut file = part_of(path)?;
         let mut out = BufWriter::new(file.as_file_mut());
@@ -21,6 +21,25 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
         put(file, path)
     };
     attempt().map_err(Error::io("write", path))
+}
+
+/// As [`write_atomically`], for a path that somebody gave: what a link names is written, and the link stays; a pipe or
+/// device is written to as it is.
+///
+/// # Errors
+/// As there.
+pub(crate) fn save(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    let is_special = std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir());
+    if !is_special {
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        return write_atomically(&target, write);
+    }
+    let direct = || {
+        let mut out = BufWriter::new(std::fs::OpenOptions::new().write(true).open(path)?);
+        write(&mut out)?;
+        out.flush()
+    };
+    direct().map_err(Error::io("write", path))
 }
 
 /// As [`write_atomically`], for libraries that write to a path of their own: `write` gets a path that ends in the same
@@ -220,4 +239,27 @@ fn sync_folder(folder: &Path) {
     }
     #[cfg(not(unix))]
     let _ = folder;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn files_appear_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_atomically(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = write_atomically(&path, |out| {
+            out.write_all(b"half")?;
+            Err(io::Error::other("interrupted"))
+        });
+        let error = failed.unwrap_err();
+        assert!(error.to_string().contains("a.txt"), "{error}");
+        assert_eq!(error.source().unwrap().to_string(), "interrupted");
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left behind");
+        assert!(write_atomically(&folder.path().join("none/b.txt"), |_| Ok(())).is_err());
+    }
 }

@@ -18,6 +18,7 @@
 //! min-effect = 1.0              # standard deviations: causal effect of the concept
 //! min-auc    = 0.8              # AUC of the concept, 0 to 1
 //! min-share  = 0.3              # share of the concept among what excites the unit most, 0 to 1
+//! min-r      = 0.5              # correlation of the unit's activation with the concept, over images, 0 to 1
 //!
 //! [groups]
 //! animal = ["dog", "cat"]       # `{animal}` in a phrase is any of these words
@@ -58,7 +59,7 @@
 //! not match and `a clock face and the face of a man` does.
 //!
 //! **Concepts** match in two ways. Either the unit is described and its description names the concept or one of its
-//! synonyms ([`Vocabulary`]). Or one of `min-effect`, `min-auc` and `min-share` is set and a piece of the unit's evidence for
+//! synonyms ([`Vocabulary`]). Or one of the minima from `min-effect` on is set and a piece of the unit's evidence for
 //! the concept measures one at least of those that are set, and reaches all that it measures, whatever the description
 //! says: this is how units that the describer abstained on can match. Without any minimum, evidence alone never matches. `min-score` is about descriptions and does not touch the
 //! second way. The name of a family (`color`, `stripes`) stands for all its concepts.
@@ -81,6 +82,7 @@ mod evaluate;
 mod finding;
 mod lints;
 mod load;
+mod minima;
 mod outcome;
 mod pattern;
 mod reach;
@@ -102,6 +104,7 @@ pub use date::Date;
 pub use evaluate::{Agreement, Labels, Mistake, columns, evaluate};
 pub use finding::{Finding, Notice, Standing};
 pub use load::{Loader, TEMPLATE, shipped_files};
+pub use minima::Minima;
 pub use outcome::{Outcome, PolicySummary, RuleCount, Verdict};
 pub use testing::{Tested, test};
 pub use vocabulary::Vocabulary;

@@ -1,8 +1,8 @@
 //! What an audit found, as one plain value, and the ways to show it.
 //!
 //! A [`Report`] is built by whoever ran the stages, put in order by [`Report::finish`], and shown by the renderers below.
-//! They are pure: the same report gives the same bytes. Everything that depends on the clock is in [`Report::run`], the
-//! last object; JSON shows it last, the terminal shows the total, CSV and Markdown leave it out.
+//! They are pure: the same report gives the same bytes, and nothing but the report is looked at. Everything that depends on
+//! the clock is given, and in [`Report::run`], the last object; JSON shows it last, the terminal shows the total, CSV and Markdown leave it out.
 //!
 //! | file | renderer | for |
 //! |---|---|---|
@@ -37,14 +37,12 @@ pub mod sarif;
 mod tables;
 pub mod terminal;
 
-pub use crate::files::write_atomically;
-pub use assemble::check_writable;
 pub use audit::{
     Counts, ExemplarEntry, InputFormat, ModelAccuracy, ModelInfo, Origin, ProbeInfo, Run, Settings, SiteInfo,
     SkippedImage, Stage, Tool, UnitEntry,
 };
 pub use edit::{Control, EditReport, Evaluation, Gap, HistoryEntry, LeftOut, NamedAccuracy, SweepAccuracy, SweepPoint};
-pub use files::{FILES, write_all};
+pub use files::{FILES, check_writable, write_all};
 pub use format::Format;
 
 use crate::UnitId;

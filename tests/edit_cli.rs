@@ -435,7 +435,7 @@ fn findings_of_which_nothing_is_left_are_refused() {
     findings(folder, "conv1,2,color\n");
     refused(folder, &what, &["--findings", "report.json", "`action`", "--all", "its 1 finding"]);
     let everything = ["edit", "prune", "chain_bn.pt", "--site", "conv1", "--units", "1", "--all", "--dry-run"];
-    refused(folder, &everything, &["--findings"]);
+    refused(folder, &everything, &["--all", "--site"]);
     findings(folder, "conv9,1,text\n");
     refused(folder, &what, &["conv9", "did you mean", "`conv1`"]);
     findings(folder, "conv1,99,text\n");

@@ -5,7 +5,7 @@ use tch_audit::describe::{DescribedUnit, Description, Status};
 use tch_audit::diagnostic::Source;
 use tch_audit::evidence::ConceptEvidence;
 use tch_audit::policy::{
-    self, Baseline, Because, Code, Date, Level, Loader, Outcome, Policies, Standing, TEMPLATE, Verdict,
+    self, Baseline, Because, Code, Date, Level, Loader, Minima, Outcome, Policies, Standing, TEMPLATE, Verdict,
 };
 use tch_audit::{ConceptName, Error, UnitId};
 
@@ -252,7 +252,10 @@ fn abstained_and_dead_units_match_by_evidence_only() {
     ];
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["s/1"]);
-    assert!(matches!(outcome.findings[0].evidence.as_slice(), [Because::Evidence { min_auc: Some(0.8), .. }]));
+    assert!(matches!(
+        outcome.findings[0].evidence.as_slice(),
+        [Because::Evidence { minima: Minima { min_auc: Some(0.8), .. }, .. }]
+    ));
 }
 
 #[test]
@@ -283,6 +286,28 @@ fn evidence_is_held_to_what_it_measures_and_to_one_minimum_at_least() {
         "painting `text` excites it like little else (share 0.50, effect +2.00 sd, AUC 0.90 [0.85, 0.95], IoU 0.100; \
          effect of at least 1 asked; AUC of at least 0.8 asked)"
     );
+}
+
+#[test]
+fn a_correlation_may_be_asked_for() {
+    let policies = policy("[match]\nconcepts = ['text']\nmin-r = 0.5\n");
+    let correlated = |number: usize, r: f64| {
+        let mut unit = with_status(unit("s", number, "-"), Status::Abstained);
+        let (concept, source) = ("text".to_string(), "labels".to_string());
+        unit.evidence.push(ConceptEvidence { concept, source, r: Some(r), ..ConceptEvidence::default() });
+        unit
+    };
+    let outcome = check(&policies, &[correlated(0, 0.625), correlated(1, 0.25), correlated(2, -0.75)]);
+    assert_eq!(units_found(&outcome), ["s/0"]);
+    let sentence = "labels: `text` goes with what excites it (r +0.62; r of at least 0.5 asked)";
+    assert_eq!(outcome.findings[0].because, [sentence]);
+    let json = serde_json::to_value(&outcome.findings[0].evidence[0]).unwrap();
+    assert_eq!((&json["min_r"], json.get("min_auc")), (&0.5.into(), Some(&serde_json::Value::Null)));
+    assert_eq!(serde_json::from_value::<Because>(json).unwrap(), outcome.findings[0].evidence[0]);
+    let shown = fault("level = 'deny'\nreason = 'r'\n[match]\nany = ['x']\nmin-r = -1\n");
+    assert!(shown.contains("`min-r` has no effect without `concepts`"), "{shown}");
+    assert!(shown.contains("`min-r` is -1") && shown.contains("a number from 0 to 1 (a correlation)"), "{shown}");
+    assert!(fault("level = 'deny'\nreason = 'r'\n[match]\nmin-rr = 1\n").contains("did you mean `min-r`?"));
 }
 
 #[test]
@@ -718,6 +743,7 @@ fn the_template_has_every_key_with_its_default() {
         "min-effect",
         "min-auc",
         "min-share",
+        "min-r",
         "sites",
         "exclude",
         "max-units",

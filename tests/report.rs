@@ -209,17 +209,23 @@ fn accuracy_near_chance_is_warned_about() {
 fn files_appear_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.txt");
-    write_atomically(&path, |out| out.write_all(b"old")).unwrap();
-    let failed = write_atomically(&path, |out| {
-        out.write_all(b"half")?;
-        Err(std::io::Error::other("interrupted"))
-    });
-    let error = failed.unwrap_err();
+    Format::Csv.save(&sample(), &path).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), written(&sample(), Format::Csv));
+    let mut broken = sample();
+    broken.units[0].level = Some(f32::NAN);
+    let error = Format::Json.save(&broken, &path).unwrap_err();
     assert!(error.to_string().contains("a.txt"), "{error}");
-    assert_eq!(error.source().unwrap().to_string(), "interrupted");
-    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert!(error.source().unwrap().to_string().contains("NaN"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), written(&sample(), Format::Csv));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left behind");
-    assert!(write_atomically(&folder.path().join("none/b.txt"), |_| Ok(())).is_err());
+    assert!(Format::Text.save(&sample(), folder.path().join("none/b.txt")).is_err());
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link.txt");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        Format::Jsonl.save(&sample(), &link).unwrap();
+        assert!(link.is_symlink() && fs::read_to_string(&path).unwrap() == written(&sample(), Format::Jsonl));
+    }
 }
 
 #[test]
@@ -258,7 +264,8 @@ fn sample_report() {
     write_all(&sample(), folder, &sheet).unwrap();
     for (name, color) in [("terminal.txt", false), ("terminal.ansi", true)] {
         let style = with(terminal::Style::default(), |s| (s.color, s.width) = (color, 110));
-        write_atomically(&folder.join(name), |out| terminal::write_styled(&sample(), style, out)).unwrap();
+        let mut file = fs::File::create(folder.join(name)).unwrap();
+        terminal::write_styled(&sample(), style, &mut file).unwrap();
     }
 }
 

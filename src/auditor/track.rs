@@ -5,7 +5,7 @@ use super::log::Log;
 use super::{folder, state};
 use crate::audit::{Audit, Leftovers};
 use crate::evaluate;
-use crate::report::{EditReport, HistoryEntry, NamedAccuracy, Report, Stage, check_writable};
+use crate::report::{EditReport, HistoryEntry, ModelInfo, NamedAccuracy, Report, Stage, check_writable};
 use crate::{Result, Traced};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -120,13 +120,16 @@ impl Judged {
         fingerprint: String,
         leftovers: &mut Leftovers,
     ) -> Result<Self> {
+        let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let audit = Audit::going_on(traced, &setup.probe, &setup.settings, &setup.policies, leftovers)?;
         let mut accuracies = Vec::new();
         for evaluation in &setup.evaluations {
             let right = evaluate::correct(traced, &[], &evaluation.validation)?;
             accuracies.push(NamedAccuracy { name: evaluation.name.clone(), accuracy: evaluate::count(&right) });
         }
-        let mut report = Report::of(&audit, name, traced.model(), &setup.probe, &setup.settings);
+        let (name, parameters) = (name.to_string(), traced.model().parameter_count());
+        let model = ModelInfo { name, parameters, ..ModelInfo::default() };
+        let mut report = Report::of(&audit, model, &setup.probe, &setup.settings, date);
         report.judge(&audit.outcome, |_| None);
         Ok(Self { fingerprint, audit, accuracies, report })
     }

@@ -202,7 +202,11 @@ impl<'a, 'm> Run<'a, 'm> {
             remove(&states.flat_map(|state| [tape_of(&state), state]).collect::<Vec<_>>())?;
         }
         self.discard = true;
-        let done = self.write(folder)?;
+        let done = self.write(folder).inspect_err(|_| {
+            // Summaries without a state are of no use.
+            let states = (0..self.settings.passes.len()).map(|pass| folder.join(self.shard.file(pass)));
+            let _ = remove(&states.filter(|state| !state.exists()).map(|state| tape_of(&state)).collect::<Vec<_>>());
+        })?;
         Ok((Stored::open(folder)?, Some(done)))
     }
 

@@ -140,6 +140,14 @@ impl Baseline {
         out.write_all(b"\n")
     }
 
+    /// Writes the file whole or not at all. What a link names is written, and a pipe or device as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with the path.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        crate::files::save(path.as_ref(), |out| self.write(out))
+    }
+
     /// How many findings it has.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -1,5 +1,6 @@
 //! Why a unit matched a policy, as data and as sentences.
 
+use super::Minima;
 use crate::evidence::ConceptEvidence;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,12 +40,9 @@ pub enum Because {
     Evidence {
         /// What was measured.
         evidence: ConceptEvidence,
-        /// The policy's `min-effect`, standard deviations.
-        min_effect: Option<f64>,
-        /// The policy's `min-auc`.
-        min_auc: Option<f64>,
-        /// The policy's `min-share`.
-        min_share: Option<f64>,
+        /// What the policy asks.
+        #[serde(flatten)]
+        minima: Minima,
     },
 }
 
@@ -62,47 +60,22 @@ impl fmt::Display for Because {
                     write!(f, "it is described as `{matched}`, which names the concept `{concept}`")?;
                 }
                 match evidence {
-                    Some(e) if e.is_painted() => write!(f, " ({})", Numbers(e)),
-                    Some(e) => write!(f, " ({}: {})", e.source, Numbers(e)),
+                    Some(e) if e.is_painted() => write!(f, " ({})", e.measures()),
+                    Some(e) => write!(f, " ({}: {})", e.source, e.measures()),
                     None => Ok(()),
                 }
             }
-            Because::Evidence { evidence, min_effect, min_auc, min_share } => {
-                let e = evidence;
+            Because::Evidence { evidence: e, minima } => {
                 if e.is_painted() {
-                    write!(f, "painting `{}` excites it like little else ({}", e.concept, Numbers(e))?;
+                    write!(f, "painting `{}` excites it like little else ({}", e.concept, e.measures())?;
                 } else {
-                    write!(f, "{}: `{}` goes with what excites it ({}", e.source, e.concept, Numbers(e))?;
+                    write!(f, "{}: `{}` goes with what excites it ({}", e.source, e.concept, e.measures())?;
                 }
-                let minima = [("effect", min_effect, e.effect), ("AUC", min_auc, e.auc), ("share", min_share, e.share)];
-                for (name, min, _) in minima.into_iter().filter(|(.., measured)| measured.is_some()) {
-                    if let Some(min) = min {
-                        write!(f, "; {name} of at least {min} asked")?;
-                    }
+                for (name, least) in minima.asked_of(e) {
+                    write!(f, "; {name} of at least {least} asked")?;
                 }
                 f.write_str(")")
             }
         }
-    }
-}
-
-/// The numbers that were measured; the share is that among the images that excite the unit most.
-struct Numbers<'a>(&'a ConceptEvidence);
-
-impl fmt::Display for Numbers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let e = self.0;
-        let auc = e.auc.map(|auc| match e.auc_low.zip(e.auc_high) {
-            Some((low, high)) => format!("AUC {auc:.2} [{low:.2}, {high:.2}]"),
-            None => format!("AUC {auc:.2}"),
-        });
-        let measured = [
-            e.share.map(|share| format!("share {share:.2}")),
-            e.effect.map(|effect| format!("effect {effect:+.2} sd")),
-            auc,
-            e.iou.map(|iou| format!("IoU {iou:.3}")),
-            e.r.map(|r| format!("r {r:+.2}")),
-        ];
-        f.write_str(&measured.into_iter().flatten().collect::<Vec<_>>().join(", "))
     }
 }

@@ -260,22 +260,11 @@ fn judge<'p>(
     Some((because, location?))
 }
 
-/// The evidence that measures one of the policy's minima, and reaches all that it measures.
+/// The evidence that is strong enough for the policy.
 fn strong_evidence(policy: &Policy, concept: &Concept, subject: &Subject<'_>) -> Vec<Because> {
-    let m = &policy.matching;
-    let strong = |e: &&ConceptEvidence| {
-        let asked = [(m.min_effect, e.effect), (m.min_auc, e.auc), (m.min_share, e.share)];
-        let mut held = asked.into_iter().filter_map(|(min, measured)| min.zip(measured)).peekable();
-        // NaN reaches no minimum.
-        held.peek().is_some() && held.all(|(min, measured)| measured >= min)
-    };
-    let because = |evidence: &ConceptEvidence| Because::Evidence {
-        evidence: evidence.clone(),
-        min_effect: m.min_effect,
-        min_auc: m.min_auc,
-        min_share: m.min_share,
-    };
-    evidence_for(concept, subject).filter(strong).map(because).collect()
+    let minima = policy.matching.minima;
+    let strong = evidence_for(concept, subject).filter(|e| minima.reached_by(e));
+    strong.map(|e| Because::Evidence { evidence: e.clone(), minima }).collect()
 }
 
 /// What was measured about the concept, or the concepts of the family, strongest first.

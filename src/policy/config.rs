@@ -3,6 +3,7 @@
 //! Nothing here judges values: [`super::validate`] does, so that it can point at every fault at once. Words with a
 //! fixed vocabulary (`level`, `action`) are therefore plain strings.
 
+use super::minima::minima;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -32,20 +33,40 @@ pub(super) struct Config {
     pub test: Vec<Spanned<TestConfig>>,
 }
 
-/// The table `[match]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(super) struct MatchConfig {
-    pub any: Vec<Spanned<String>>,
-    pub all: Vec<Spanned<String>>,
-    pub none: Vec<Spanned<String>>,
-    pub except: Vec<Spanned<String>>,
-    pub concepts: Vec<Spanned<String>>,
-    pub min_score: Option<Spanned<f64>>,
-    pub min_effect: Option<Spanned<f64>>,
-    pub min_auc: Option<Spanned<f64>>,
-    pub min_share: Option<Spanned<f64>>,
+macro_rules! match_config {
+    ($($field:ident, $key:literal, $measure:ident, $name:literal, $unit:literal, $low:expr, $high:expr;)*) => {
+        /// The table `[match]`.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+        pub(super) struct MatchConfig {
+            pub any: Vec<Spanned<String>>,
+            pub all: Vec<Spanned<String>>,
+            pub none: Vec<Spanned<String>>,
+            pub except: Vec<Spanned<String>>,
+            pub concepts: Vec<Spanned<String>>,
+            pub min_score: Option<Spanned<f64>>,
+            $(#[serde(rename = $key)] $field: Option<Spanned<f64>>,)*
+        }
+
+        impl MatchConfig {
+            /// The minima of evidence, in the order of [`MINIMA`](super::minima::MINIMA).
+            pub fn minima(&self) -> Vec<Option<Spanned<f64>>> {
+                vec![$(self.$field.clone()),*]
+            }
+        }
+
+        const MATCH: &[(&str, Kind)] = &[
+            ("any", Kind::Texts),
+            ("all", Kind::Texts),
+            ("none", Kind::Texts),
+            ("except", Kind::Texts),
+            ("concepts", Kind::Texts),
+            ("min-score", Kind::Number),
+            $(($key, Kind::Number),)*
+        ];
+    };
 }
+minima!(match_config);
 
 /// The table `[scope]`.
 #[derive(Debug, Default, Deserialize)]
@@ -141,20 +162,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("level", Kind::Text),
     ("action", Kind::Text),
     ("reason", Kind::Text),
-    (
-        "match",
-        Kind::Table(&[
-            ("any", Kind::Texts),
-            ("all", Kind::Texts),
-            ("none", Kind::Texts),
-            ("except", Kind::Texts),
-            ("concepts", Kind::Texts),
-            ("min-score", Kind::Number),
-            ("min-effect", Kind::Number),
-            ("min-auc", Kind::Number),
-            ("min-share", Kind::Number),
-        ]),
-    ),
+    ("match", Kind::Table(MATCH)),
     ("scope", Kind::Table(&[("sites", Kind::Texts), ("exclude", Kind::Texts)])),
     ("limits", Kind::Table(&[("max-units", Kind::Whole), ("max-share", Kind::Number)])),
     ("lints", Kind::Named(&Kind::Text)),

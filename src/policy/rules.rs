@@ -1,8 +1,8 @@
 //! The compiled parts of a policy: what it looks for, where, and how much it tolerates.
 
-use super::Location;
 use super::pattern::Pattern;
 use super::words::Phrase;
+use super::{Location, Minima};
 use crate::glob::Matcher;
 
 /// The table `[match]`, compiled.
@@ -14,15 +14,13 @@ pub(super) struct Matching {
     pub except: Vec<Rule>,
     pub concepts: Vec<Concept>,
     pub min_score: Option<f64>,
-    pub min_effect: Option<f64>,
-    pub min_auc: Option<f64>,
-    pub min_share: Option<f64>,
+    pub minima: Minima,
 }
 
 impl Matching {
     /// Whether evidence alone can match.
     pub fn by_evidence(&self) -> bool {
-        self.min_effect.is_some() || self.min_auc.is_some() || self.min_share.is_some()
+        !self.minima.is_empty()
     }
 }
 

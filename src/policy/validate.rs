@@ -3,6 +3,7 @@
 mod tables;
 
 use super::config::{Config, LimitsConfig, MatchConfig, ScopeConfig};
+use super::minima::{MINIMA, Minima};
 use super::pattern::{Pattern, PatternError};
 use super::words::Groups;
 use super::{Action, Concept, Glob, Level, Limits, Matching, Policy, Rule, Scope, Vocabulary};
@@ -128,13 +129,14 @@ impl Validator<'_> {
                     .expected("a `[match]` with at least one entry in any, all or concepts"),
             );
         }
-        if written.concepts.is_empty() {
-            let minima =
-                [("min-effect", &written.min_effect), ("min-auc", &written.min_auc), ("min-share", &written.min_share)];
-            for (key, value) in minima.into_iter().filter_map(|(key, v)| Some((key, v.as_ref()?))) {
-                let message = format!("`{key}` has no effect without `concepts`");
+        let mut minima = Minima::default();
+        for (minimum, value) in MINIMA.iter().zip(written.minima()) {
+            if let (true, Some(value)) = (written.concepts.is_empty(), &value) {
+                let message = format!("`{}` has no effect without `concepts`", minimum.key);
                 self.push(Fault::new(Code::IdleKey, value.span(), message).expected("concepts = [\"...\"]"));
             }
+            let (low, high) = minimum.range;
+            *(minimum.slot)(&mut minima) = self.number(minimum.key, value, low, high, minimum.unit);
         }
         Matching {
             any: self.rules(written.any),
@@ -143,9 +145,7 @@ impl Validator<'_> {
             except: self.rules(written.except),
             concepts: self.concepts(written.concepts),
             min_score: self.number("min-score", written.min_score, f64::NEG_INFINITY, f64::INFINITY, "nats"),
-            min_effect: self.number("min-effect", written.min_effect, 0.0, f64::INFINITY, "standard deviations"),
-            min_auc: self.number("min-auc", written.min_auc, 0.0, 1.0, "a probability"),
-            min_share: self.number("min-share", written.min_share, 0.0, 1.0, "a share"),
+            minima,
         }
     }
 

@@ -8,35 +8,32 @@ use crate::describe::DescribedUnit;
 use crate::exemplars::Held;
 use crate::policy::{Finding, Outcome};
 use crate::probe::Images;
-use crate::{Error, Model, Result, UnitId};
+use crate::{Result, UnitId};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 impl Report {
-    /// The report of an audit of the model called `name`; to be [judged](Self::judge), completed with edit and history,
-    /// then [finished](Self::finish).
+    /// The report of an audit that began at `date`, of `model` on these images; to be [judged](Self::judge),
+    /// completed with edit and history, then [finished](Self::finish). The sites are the audit's.
     pub fn of(
         audit: &Audit,
-        name: &str,
-        model: &Model<'_>,
+        model: ModelInfo,
         images: &dyn Images,
         settings: &audit::Settings,
+        date: impl Into<String>,
     ) -> Self {
         let outline = audit.exemplars.outline();
+        let names = &outline.names;
+        let name = |i: usize| names.get(&i).map_or_else(String::new, |image| image.name.clone());
         let units = outline.units.iter().zip(&audit.units).map(|(exemplars, described)| {
-            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| images.name(i).into_owned());
+            let entry = UnitEntry::new(exemplars, described.description.clone(), name);
             let entry = UnitEntry { evidence: described.evidence.clone(), ..entry };
             if exemplars.top.is_empty() { entry } else { entry.with_picture() }
         });
         let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
         Report {
-            model: ModelInfo {
-                name: name.to_string(),
-                parameters: model.parameter_count(),
-                sites: audit.sites.iter().map(SiteInfo::from).collect(),
-            },
-            probe: ProbeInfo::new(images, outline.images, &audit.skipped),
+            model: ModelInfo { sites: audit.sites.iter().map(SiteInfo::from).collect(), ..model },
             settings: Settings {
                 k: outline.options.k,
                 quantile: outline.options.quantile,
@@ -47,12 +44,9 @@ impl Report {
                 sayings: audit.sayings.clone(),
             },
             accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, images.classes().len())),
+            probe: ProbeInfo::new(images, outline.images, &audit.skipped),
             units: units.collect(),
-            run: Run {
-                date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                stages: audit.seconds.iter().map(stage).collect(),
-                kept: audit.kept,
-            },
+            run: Run { date: date.into(), stages: audit.seconds.iter().map(stage).collect(), kept: audit.kept },
             ..Report::default()
         }
     }
@@ -110,13 +104,4 @@ impl Report {
             picture::contact_sheet(&unit, picture::Framing::Whole, image)
         })
     }
-}
-
-/// Makes `folder` if need be and checks that files can be made in it: better now than after minutes of work.
-///
-/// # Errors
-/// [`Error::Io`] with the folder.
-pub fn check_writable(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    tempfile::tempfile_in(folder).map(drop).map_err(Error::io("write to", folder))
 }

@@ -69,6 +69,14 @@ fn write_picture(
 ) -> Result<PathBuf> {
     let path = folder.join(picture::path(id));
     let image = picture(id).ok_or_else(|| Error::invalid(format!("the picture of {id}"), "none", "an image"))?;
-    write_atomically(&path, |out| picture::write_png(&image, out))?;
-    Ok(path)
+    write_atomically(&path, |out| picture::write_png(&image, out)).map(|()| path)
+}
+
+/// Makes `folder` if need be and checks that files can be made in it: better now than after minutes of work.
+///
+/// # Errors
+/// [`Error::Io`] with the folder.
+pub fn check_writable(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    tempfile::tempfile_in(folder).map(drop).map_err(Error::io("write to", folder))
 }

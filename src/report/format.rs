@@ -1,75 +1,60 @@
-//! The formats by name.
+//! The formats by name: a new one is a module with a `write`, and a line of the table.
 
 use super::{Report, csv, github, json, jsonl, junit, markdown, sarif, terminal};
 use crate::{Error, Result};
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::str::FromStr;
 
-/// How a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Format {
-    /// [`terminal`]: the summary for whoever is waiting, without colour.
-    Text,
-    /// [`json`]: everything.
-    Json,
-    /// [`jsonl`]: one object per line.
-    Jsonl,
-    /// [`csv`]: one row per unit.
-    Csv,
-    /// [`markdown`].
-    Markdown,
-    /// [`sarif`]: SARIF 2.1.0.
-    Sarif,
-    /// [`junit`]: JUnit XML.
-    Junit,
-    /// [`github`]: annotations of a GitHub workflow.
-    Github,
+macro_rules! formats {
+    ($($variant:ident, $name:literal, $module:ident, $doc:literal;)*) => {
+        /// How a report is written.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Format {
+            $(#[doc = $doc] $variant,)*
+        }
+
+        impl Format {
+            /// All of them.
+            pub const ALL: [Format; [$($name),*].len()] = [$(Format::$variant),*];
+
+            /// Its name, for example `sarif`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Format::$variant => $name),* }
+            }
+
+            /// Writes the report.
+            ///
+            /// # Errors
+            /// What `out` returns, and what the format cannot say.
+            pub fn write(self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
+                match self { $(Format::$variant => $module::write(report, out)),* }
+            }
+        }
+    };
+}
+
+// Variant, name, the module whose `write` renders, documentation.
+formats! {
+    Text, "text", terminal, "[`terminal`]: the summary for whoever is waiting, without colour.";
+    Json, "json", json, "[`json`]: everything.";
+    Jsonl, "jsonl", jsonl, "[`jsonl`]: one object per line.";
+    Csv, "csv", csv, "[`csv`]: one row per unit.";
+    Markdown, "markdown", markdown, "[`markdown`].";
+    Sarif, "sarif", sarif, "[`sarif`]: SARIF 2.1.0.";
+    Junit, "junit", junit, "[`junit`]: JUnit XML.";
+    Github, "github", github, "[`github`]: annotations of a GitHub workflow.";
 }
 
 impl Format {
-    /// All of them.
-    pub const ALL: [Format; 8] = [
-        Format::Text,
-        Format::Json,
-        Format::Jsonl,
-        Format::Csv,
-        Format::Markdown,
-        Format::Sarif,
-        Format::Junit,
-        Format::Github,
-    ];
-
-    /// Its name, for example `sarif`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Format::Text => "text",
-            Format::Json => "json",
-            Format::Jsonl => "jsonl",
-            Format::Csv => "csv",
-            Format::Markdown => "markdown",
-            Format::Sarif => "sarif",
-            Format::Junit => "junit",
-            Format::Github => "github",
-        }
-    }
-
-    /// Writes the report.
+    /// Writes the report to a file, whole or not at all. What a link names is written, and a pipe or device as it is.
     ///
     /// # Errors
-    /// What `out` returns, and what the format cannot say.
-    pub fn write(self, report: &Report, out: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Format::Text => terminal::write(report, out),
-            Format::Json => json::write(report, out),
-            Format::Jsonl => jsonl::write(report, out),
-            Format::Csv => csv::write(report, out),
-            Format::Markdown => markdown::write(report, out),
-            Format::Sarif => sarif::write(report, out),
-            Format::Junit => junit::write(report, out),
-            Format::Github => github::write(report, out),
-        }
+    /// [`Error::Io`] with the path.
+    pub fn save(self, report: &Report, path: impl AsRef<Path>) -> Result<()> {
+        crate::files::save(path.as_ref(), |out| self.write(report, out))
     }
 }
 

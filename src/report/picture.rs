@@ -1,9 +1,10 @@
 //! Contact sheets: what one unit responds to, in one picture.
 
 use crate::exemplars::{Exemplar, UnitExemplars};
-use crate::{Region, UnitId};
+use crate::{Region, Result, UnitId};
 use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Sides of a tile, in pixels: small images are enlarged by a whole number to at least `TILE`, large ones reduced to
 /// `LARGEST`.
@@ -145,6 +146,14 @@ pub fn write_png(picture: &RgbImage, out: &mut dyn Write) -> io::Result<()> {
             image::ImageError::IoError(e) => e,
             other => io::Error::other(other),
         })
+}
+
+/// Writes a picture as PNG to a file, whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`](crate::Error::Io) with the path.
+pub fn save_png(picture: &RgbImage, path: impl AsRef<Path>) -> Result<()> {
+    crate::files::save(path.as_ref(), |out| write_png(picture, out))
 }
 
 /// Where the picture of a unit stands, relative to the report: `pictures/layer3.1.conv2-17.png`.

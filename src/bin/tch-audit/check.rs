@@ -1,6 +1,7 @@
 //! `tch-audit check`: judge a model, descriptions of one, or a finished report.
 
 mod reproduce;
+mod study;
 mod subject;
 
 use crate::Common;
@@ -43,6 +44,7 @@ Examples:
   tch-audit check model.pt --probe photos/ --input 3x32x32 --out report/
   tch-audit check model.pt --probe photos/ --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sites 'layer4*'
   tch-audit check model.pt --probe photos/ --checkpoint milan-base.pth
+  tch-audit check model.pt --probe photos/ --exemplars exemplars/
   tch-audit check --descriptions milan.csv --policies policies/ --format sarif=audit.sarif
   tch-audit check report/report.json -W faces --baseline known.json --write-baseline
   tch-audit check --config audit.toml --format github"
@@ -59,6 +61,14 @@ pub struct Arguments {
     /// it was trained for. Sub-folders are classes.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "descriptions")]
     probe: Option<PathBuf>,
+    /// Judge what `tch-audit exemplars` found about the model on these images (in shards, or on other machines), without
+    /// another pass over all of them.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["descriptions", "k"])]
+    exemplars: Option<PathBuf>,
+    /// Keep nothing of an earlier run in the folder of --out. Otherwise one that was stopped goes on, and units keep their
+    /// words where everything that made them is the same; what would fail the run is looked at anew.
+    #[arg(long, conflicts_with = "descriptions")]
+    fresh: bool,
 
     /// A policy file or a folder of them; may be given several times [default: the policies that come with tch-audit, not
     /// those that `policies init` wrote].
@@ -85,9 +95,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DATE", help_heading = "Policies")]
     today: Option<Date>,
 
-    /// How to write the report: text, json, jsonl, csv, markdown, sarif, junit or github, to standard output; NAME=FILE
-    /// writes to a file. May be given several times.
-    #[arg(long, value_name = "NAME[=FILE]", help_heading = "Output")]
+    #[arg(long, value_name = "NAME[=FILE]", help = format_help(), help_heading = "Output")]
     format: Vec<Target>,
     /// The folder for report.json, neurons.csv, report.md and, of a model, pictures [default: tch-audit-report for a
     /// model, none otherwise].
@@ -131,6 +139,14 @@ struct AuditArguments {
     limit_per_class: Option<usize>,
 }
 
+fn format_help() -> String {
+    let [others @ .., last] = report::Format::ALL.map(report::Format::as_str);
+    format!(
+        "How to write the report: {} or {last}, to standard output; NAME=FILE writes to a file. May be given several times",
+        others.join(", ")
+    )
+}
+
 pub fn run(arguments: &Arguments, reproduce: &Reproduce, common: &Common) -> anyhow::Result<u8> {
     let subject = Subject::of(arguments)?;
     // What is cheap to get wrong comes first.
@@ -153,7 +169,7 @@ pub fn run(arguments: &Arguments, reproduce: &Reproduce, common: &Common) -> any
         Some(file) => Some(read_baseline(file)?),
         None => None,
     };
-    let Judged { mut report, mut outcome, shown } = subject.judge(arguments, &settings, &policies, out)?;
+    let Judged { mut report, mut outcome, shown } = subject.judge(arguments, &settings, &policies, out, common)?;
 
     let stale = policies.lint_level(Code::StaleBaseline)?;
     let mut failed = Vec::new();
@@ -172,7 +188,7 @@ pub fn run(arguments: &Arguments, reproduce: &Reproduce, common: &Common) -> any
     let report = report.finish();
 
     if let Some((file, baseline)) = &fresh {
-        failed.extend(output::write_file(file, |out| baseline.write(out)).map_err(anyhow::Error::from).err());
+        failed.extend(baseline.save(file).map_err(anyhow::Error::from).err());
     }
     let mut notes = Vec::new();
     if let Some(folder) = out {

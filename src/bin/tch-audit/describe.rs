@@ -10,7 +10,7 @@ use tch_audit::evidence::{Painted, Study};
 use tch_audit::exemplars::{Exemplars, import_npy};
 use tch_audit::exit;
 use tch_audit::probe::{Corrupt, ImageFolder, Images};
-use tch_audit::report::{Report, csv};
+use tch_audit::report::{Format, Report};
 
 /// Put exemplars into words that were saved earlier, by tch-audit or by MILAN's own Python.
 ///
@@ -83,8 +83,8 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     let units: Vec<DescribedUnit> = ids.zip(descriptions).map(|(id, said)| DescribedUnit::new(id, said)).collect();
     let report = Report::of_descriptions(&units, "").finish();
     match &arguments.out {
-        Some(file) => output::write_file(file, |out| csv::write(&report, out))?,
-        None => output::print(|out| csv::write(&report, out))?,
+        Some(file) => Format::Csv.save(&report, file)?,
+        None => output::print(|out| Format::Csv.write(&report, out))?,
     }
     if !common.quiet {
         let count = |status| units.iter().filter(|u| u.description.status == status).count();

@@ -107,21 +107,6 @@ pub fn is_special(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
-/// Writes a file whole or not at all.
-pub fn write_file(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> tch_audit::Result<()> {
-    if !is_special(file) {
-        // What a link names is written, and the link stays.
-        let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
-        return report::write_atomically(&target, write);
-    }
-    let direct = || {
-        let mut out = BufWriter::new(fs::OpenOptions::new().write(true).open(file)?);
-        write(&mut out)?;
-        out.flush()
-    };
-    direct().map_err(|source| Error::Io { action: "write", path: file.to_path_buf(), source })
-}
-
 /// Writes to standard output; that nobody reads on is no error.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
@@ -141,7 +126,7 @@ pub fn write(report: &Report, targets: &[Target], common: &Common) -> Vec<anyhow
     let mut printed = common.quiet;
     for Target { format, file } in targets {
         let written = match file {
-            Some(file) => write_file(file, |out| format.write(report, out)).map_err(anyhow::Error::from),
+            Some(file) => format.save(report, file).map_err(anyhow::Error::from),
             None => {
                 printed = true;
                 match format {

@@ -6,8 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches};
 use tch_audit::UnitId;
 
 /// What does not decide about findings. The site of the unit stands for `sites`.
-const LEFT_OUT: [&str; 9] =
-    ["sites", "format", "out", "config", "baseline", "write_baseline", "color", "quiet", "threads"];
+const LEFT_OUT: [&str; 10] =
+    ["sites", "fresh", "format", "out", "config", "baseline", "write_baseline", "color", "quiet", "threads"];
 
 /// How to see a finding again.
 #[derive(Debug, Clone)]

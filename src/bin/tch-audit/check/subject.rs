@@ -1,17 +1,19 @@
 //! What is judged: a model, a finished report, a table of descriptions.
 
 use super::Arguments;
+use super::study::Study;
+use crate::Common;
 use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use tch_audit::audit::{Audit, Settings};
+use tch_audit::audit::Settings;
 use tch_audit::diagnostic::Source;
-use tch_audit::exemplars::Exemplars;
+use tch_audit::exemplars::Held;
 use tch_audit::policy::{Outcome, Policies, check};
-use tch_audit::probe::{Corrupt, ImageFolder, Probe};
-use tch_audit::report::{self, Report};
-use tch_audit::{Model, describe};
+use tch_audit::probe::{ImageStream, example};
+use tch_audit::report::{self, ModelInfo, Report};
+use tch_audit::{Model, Traced, describe};
 
 /// How large a report may be, in bytes.
 const REPORT_LIMIT: u64 = 1 << 30;
@@ -28,7 +30,7 @@ pub struct Judged {
     pub report: Report,
     pub outcome: Outcome,
     /// What a model was shown, and what excited its units.
-    pub shown: Option<(Exemplars, Probe)>,
+    pub shown: Option<(Held, ImageStream)>,
 }
 
 impl<'a> Subject<'a> {
@@ -57,9 +59,10 @@ impl<'a> Subject<'a> {
         settings: &Settings,
         policies: &Policies,
         out: Option<&Path>,
+        common: &Common,
     ) -> anyhow::Result<Judged> {
         match self {
-            Subject::Model(path) => model(path, arguments, settings, policies, out),
+            Subject::Model(path) => model(path, arguments, settings, policies, out, common),
             Subject::Report(file) => {
                 let report = report::json::read(&Source::read(file, REPORT_LIMIT)?)?.without_pictures();
                 let mut outcome = check(policies, &report.described_units(), settings.today);
@@ -84,34 +87,27 @@ fn model(
     settings: &Settings,
     policies: &Policies,
     out: Option<&Path>,
+    common: &Common,
 ) -> anyhow::Result<Judged> {
-    let Some(probe) = &arguments.probe else {
+    let Some(folder) = &arguments.probe else {
         bail!(
             "{} is a model and there are no images to show it: give --probe DIR (or, to judge descriptions that you \
              have, --descriptions FILE.csv)",
             path.display()
         );
     };
-    let preprocess = arguments.audit.input.preprocess()?;
+    let Some(out) = out else { bail!("a model is judged into a folder: give --out DIR") };
     let model = Model::load(path)?;
-    let corrupt = if arguments.audit.skip_corrupt { Corrupt::Skip } else { Corrupt::Fatal };
-    let mut folder = ImageFolder::open(probe).preprocess(preprocess).corrupt(corrupt);
-    if let Some(n) = arguments.audit.limit_per_class {
-        folder = folder.limit_per_class(n);
-    }
-    let images = folder.load()?;
-    let made = out.filter(|out| !out.exists());
-    if let Some(out) = out {
-        report::check_writable(out)?;
-    }
-    let audit = Audit::run(&model, &images, settings, policies)
-        .inspect_err(|_| {
-            // A folder that was made for nothing; one that has something in it stays.
-            let _ = made.map(fs::remove_dir);
-        })
-        .with_context(|| format!("cannot judge {}", path.display()))?;
+    let images = arguments.audit.images(folder)?;
+    report::check_writable(out)?;
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let cannot = || format!("cannot judge {}", path.display());
+    let traced = Traced::new(&model, &example(&images, 1)?).with_context(cannot)?;
+    let study = Study { arguments, settings, policies, out, common };
+    let audit = study.audit(&traced, &images).with_context(cannot)?;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let report = Report::of(&audit, &name, &model, &images, settings);
+    let info = ModelInfo { name, parameters: model.parameter_count(), ..ModelInfo::default() };
+    let report = Report::of(&audit, info, &images, settings, date);
     Ok(Judged { report, outcome: audit.outcome, shown: Some((audit.exemplars, images)) })
 }
 

@@ -25,7 +25,7 @@ pub struct Units {
     findings: Option<PathBuf>,
     /// With --findings: all units that policies of level warn or deny object to and that are not waived, whatever the
     /// policies want done.
-    #[arg(long, requires = "findings", help_heading = "Units")]
+    #[arg(long, requires = "findings", conflicts_with_all = ["site", "units"], help_heading = "Units")]
     all: bool,
 }
 

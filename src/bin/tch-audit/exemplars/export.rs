@@ -6,9 +6,9 @@ use clap::{Args, ValueHint};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tch_audit::exemplars::{Exemplars, Stored, export_npy};
+use tch_audit::exit;
 use tch_audit::probe::{Corrupt, ImageFolder, Images};
 use tch_audit::report::picture::{self, Framing};
-use tch_audit::{exit, report};
 
 /// Units that are in memory at once.
 const UNITS: usize = 256;
@@ -103,8 +103,7 @@ impl Outputs {
         let draw = |unit| -> anyhow::Result<usize> {
             let image = |i: usize| (i < source.len()).then(|| source.image(i).ok()).flatten().map(|i| i.into_owned());
             let Some(sheet) = picture::contact_sheet(unit, framing, image) else { return Ok(0) };
-            let path = out.join(picture::path(&unit.id));
-            report::write_atomically(&path, |file| picture::write_png(&sheet, file))?;
+            picture::save_png(&sheet, out.join(picture::path(&unit.id)))?;
             Ok(1)
         };
         exemplars.units.par_iter().map(draw).sum()

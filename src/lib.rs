@@ -49,8 +49,8 @@
 //! Beside the way stand [`diagnostic`] (what is wrong with a file, shown with line and caret), [`exit`] (what exit codes
 //! mean) and [`progress`].
 //!
-//! [`Model`] is a forward pass with named tensors (a tch network with its `VarStore`, or TorchScript), [`UnitId`] a
-//! neuron's name, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
+//! [`Model`] is a forward pass with named tensors (a tch network or a closure with its `VarStore`, or TorchScript),
+//! [`UnitId`] a neuron's name, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
 //!
 //! # Features
 //!

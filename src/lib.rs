@@ -94,8 +94,9 @@
 //! Beside the way stand [`diagnostic`] (what is wrong with a file, shown with line and caret) and [`exit`] (what exit codes
 //! mean).
 //!
-//! [`Model`] is a forward pass with named tensors (a tch network with its `VarStore`, or TorchScript), [`UnitId`] a
-//! neuron's name, [`ConceptName`] what a concept is called, [`Error`] all that can go wrong. The command line is `src/bin/tch-audit/`.
+//! [`Model`] is a forward pass with named tensors (a tch network or a closure with its `VarStore`, or TorchScript),
+//! [`UnitId`] a neuron's name, [`ConceptName`] what a concept is called, [`Error`] all that can go wrong. The command line
+//! is `src/bin/tch-audit/`.
 //!
 //! # Progress
 //!

@@ -23,6 +23,7 @@ use tch::Tensor;
 
 /// In front of the names of the encoder's weights.
 const ENCODER: &str = "encoder.encoder.model.";
+
 /// A trained MILAN: the settings, the vocabulary and the weights of encoder, decoder and language model.
 ///
 /// **Source:** Hernandez et al. 2022, arXiv 2201.11114.

@@ -7,10 +7,9 @@ use common::golden;
 use image::RgbImage;
 use serde_json::Value;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
 use tch_audit::describe::milan::{
     Captions, Checkpoint, Decoder, Encoder, Flags, Indexer, LanguageModel, Milan, Options, Search, Speaker, Strategy,
@@ -18,7 +17,7 @@ use tch_audit::describe::milan::{
 };
 use tch_audit::describe::{Describer, Status};
 use tch_audit::exemplars::{Compat, Exemplar, Sketch, UnitExemplars};
-use tch_audit::probe::{Batch, Digest, Preprocess, Probe, Source};
+use tch_audit::probe::{Batch, Digest, Images, Preprocess, Probe, Want};
 use tch_audit::{Region, UnitId};
 
 fn folders(file: &str) -> Vec<PathBuf> {
@@ -522,34 +521,44 @@ fn encoding_each_image_once_equals_encoding_each_exemplar() {
 /// A probe set that counts how many images it was asked for.
 struct Counting<'a> {
     inner: &'a Probe,
-    asked: Cell<usize>,
+    asked: AtomicUsize,
 }
 
-impl Source for Counting<'_> {
+impl Images for Counting<'_> {
     fn len(&self) -> usize {
         self.inner.len()
     }
     fn name(&self, i: usize) -> Cow<'_, str> {
-        Source::name(self.inner, i)
+        Images::name(self.inner, i)
     }
     fn label(&self, _: usize) -> Option<usize> {
         None
+    }
+    fn classes(&self) -> &[String] {
+        &[]
     }
     fn preprocess(&self) -> &Preprocess {
         self.inner.preprocess()
     }
     fn image(&self, i: usize) -> tch_audit::Result<Cow<'_, RgbImage>> {
-        self.asked.set(self.asked.get() + 1);
-        Source::image(self.inner, i)
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Images::image(self.inner, i)
     }
     fn fingerprint(&self) -> String {
         self.inner.fingerprint()
     }
-    fn batches(&self, _: &[Range<usize>], _: &mut dyn FnMut(Batch) -> tch_audit::Result<()>) -> tch_audit::Result<()> {
-        unreachable!("the encoder asks for images one by one")
+    fn read(
+        &self,
+        numbers: &[usize],
+        batch: usize,
+        want: Want,
+        each: &mut dyn FnMut(Batch) -> tch_audit::Result<()>,
+    ) -> tch_audit::Result<()> {
+        self.asked.fetch_add(numbers.len(), Ordering::SeqCst);
+        self.inner.read(numbers, batch, want, each)
     }
-    fn digest(&self, ranges: &[Range<usize>]) -> tch_audit::Result<Digest> {
-        self.inner.digest(ranges)
+    fn digest(&self, numbers: &[usize]) -> tch_audit::Result<Digest> {
+        self.inner.digest(numbers)
     }
 }
 
@@ -559,11 +568,11 @@ fn a_thousand_units_cost_as_many_encoder_passes_as_there_are_images() {
     let mut rng = fastrand::Rng::with_seed(4);
     let mut units: Vec<UnitExemplars> = (0..1000).map(|i| tiny.units[i % 3].clone()).collect();
     units.iter_mut().flat_map(|u| &mut u.top).for_each(|e| e.image = rng.usize(0..tiny.probe.len()));
-    let counting = Counting { inner: &tiny.probe, asked: Cell::new(0) };
+    let counting = Counting { inner: &tiny.probe, asked: AtomicUsize::new(0) };
     let milan = Milan::new(&tiny.checkpoint, &counting, Options::default()).unwrap();
     let features = milan.features(&units.iter().collect::<Vec<_>>()).unwrap();
     assert_eq!(features.size(), [1000, 3, 40]);
-    assert_eq!(counting.asked.get(), tiny.probe.len());
+    assert_eq!(counting.asked.into_inner(), tiny.probe.len());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::evaluate::Methods;
 use crate::evaluate::choose::{Choice, choose};
 use crate::evaluate::compare::{Comparison, compare};
 use crate::policy::{Action, Outcome};
+use crate::probe::example;
 use crate::report::{Control, EditReport, Evaluation, Gap, LeftOut, SweepAccuracy, SweepPoint};
 use crate::{Result, Traced, UnitId};
 
@@ -51,7 +52,7 @@ pub(super) fn apply(
     methods: &Methods,
     optimizers: impl Optimizers,
 ) -> Result<Done> {
-    let example = auditor.probe.tensor(0..auditor.probe.len().min(32))?;
+    let example = example(&auditor.probe, 32)?;
     let mut done = Done { coupled: Vec::new(), difference: 0.0, pruned: Vec::new(), undo: Vec::new() };
     let mut zero = methods.those(Method::Zero, chosen);
     let prune = methods.those(Method::Prune, chosen);

@@ -43,10 +43,8 @@ pub use search::{Caption, Captions, Forced, Search, Speaker, Strategy};
 
 use super::{Alternative, Describer, Description, Status};
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
-use crate::probe::Images;
+use crate::probe::{Images, Preprocess, Want, image_tensor};
 use crate::{Error, Region, Result};
-use image::RgbImage;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -161,20 +159,23 @@ impl<'a> Milan<'a> {
         let features = self.encoder.features();
         let out = Tensor::zeros([(units.len() * k) as i64, features], (Kind::Float, tch::Device::Cpu));
         let bar = crate::progress::bar("encoding", wanted.len());
-        let wanted: Vec<(usize, Vec<(i64, &Region)>)> = wanted.into_iter().collect();
-        for batch in wanted.chunks(self.options.batch_size) {
-            let images = batch.iter().map(|(i, _)| self.source.image(*i)).collect::<Result<Vec<_>>>()?;
-            let maps = self.encoder.maps(&pixels(&images)?)?;
-            for (i, (_, places)) in batch.iter().enumerate() {
+        let numbers: Vec<usize> = wanted.keys().copied().collect();
+        let Preprocess { height, width, .. } = *self.source.preprocess();
+        let plain = Preprocess::plain(3, height, width)?;
+        self.source.read(&numbers, self.options.batch_size, Want::Pixels, &mut |batch| {
+            batch.complete()?;
+            let maps = self.encoder.maps(&image_tensor(&batch.pixels, &plain)?)?;
+            for (i, number) in batch.numbers.iter().enumerate() {
                 let of_image: Vec<Tensor> = maps.iter().map(|m| m.get(i as i64)).collect();
-                for places in places.chunks(64) {
+                for places in wanted.get(number).map_or(&[] as &[_], Vec::as_slice).chunks(64) {
                     let pooled = pool(&of_image, &masks(places.iter().map(|(_, r)| *r))?, self.options.compat)?;
                     let rows: Vec<i64> = places.iter().map(|(place, _)| *place).collect();
                     let _ = out.shallow_clone().index_copy_(0, &Tensor::from_slice(&rows), &pooled);
                 }
             }
-            bar.inc(batch.len() as u64);
-        }
+            bar.inc(batch.numbers.len() as u64);
+            Ok(())
+        })?;
         bar.finish_and_clear();
         Ok(out.view([units.len() as i64, k as i64, features]))
     }
@@ -236,20 +237,6 @@ impl Describer for Milan<'_> {
 /// Of a unit of whose exemplars nothing would be seen.
 fn blind_one() -> Description {
     Description { status: Status::Abstained, ..Description::words("no region above its level") }
-}
-
-/// Images as `[n, 3, H, W]`, in 0 to 1.
-fn pixels(images: &[Cow<'_, RgbImage>]) -> Result<Tensor> {
-    let parts: Vec<Tensor> = images
-        .iter()
-        .map(|image| {
-            let (w, h) = image.dimensions();
-            let bytes = Tensor::from_slice(image.as_raw().as_slice()).f_view([i64::from(h), i64::from(w), 3])?;
-            bytes.f_permute([2, 0, 1])?.f_to_kind(Kind::Float)?.f_div_scalar(255.0)
-        })
-        .collect::<Result<_, _>>()
-        .map_err(Error::torch("reading images"))?;
-    Tensor::f_stack(&parts, 0).map_err(Error::torch("stacking images"))
 }
 
 /// Regions as `[n, H, W]` of 0 and 1.

@@ -1,12 +1,11 @@
 //! From an audit to a report, and from a report to a folder: only copying, no judgement.
 
-use super::{
-    ModelAccuracy, ModelInfo, Origin, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture, write_all,
-};
+use super::files::{Written, pictured};
+use super::{ModelAccuracy, ModelInfo, Origin, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture};
 use crate::audit::{self, Audit};
 use crate::describe::DescribedUnit;
-use crate::exemplars::Exemplars;
-use crate::probe::Probe;
+use crate::exemplars::{Exemplars, UnitExemplars, with_pictures};
+use crate::probe::Images;
 use crate::{Error, Model, Result, UnitId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,9 @@ use std::path::{Path, PathBuf};
 impl Report {
     /// The report of an audit of the model called `name`; to be [judged](Self::judge), completed with edit and history,
     /// then [finished](Self::finish).
-    pub fn of(audit: &Audit, name: &str, model: &Model<'_>, probe: &Probe, settings: &audit::Settings) -> Self {
+    pub fn of(audit: &Audit, name: &str, model: &Model<'_>, images: &dyn Images, settings: &audit::Settings) -> Self {
         let units = audit.exemplars.units.iter().zip(&audit.units).map(|(exemplars, described)| {
-            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| probe.name(i).to_string());
+            let entry = UnitEntry::new(exemplars, described.description.clone(), |i| images.name(i).into_owned());
             if exemplars.top.is_empty() { entry } else { entry.with_picture() }
         });
         let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
@@ -26,7 +25,7 @@ impl Report {
                 parameters: model.parameter_count(),
                 sites: audit.sites.iter().map(SiteInfo::from).collect(),
             },
-            probe: ProbeInfo::from(probe),
+            probe: ProbeInfo::from(images),
             settings: Settings {
                 k: settings.exemplars.k,
                 quantile: settings.exemplars.quantile,
@@ -35,7 +34,7 @@ impl Report {
                 describer: audit.describer.clone(),
                 sayings: audit.sayings.clone(),
             },
-            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, probe.classes().len())),
+            accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, images.classes().len())),
             units: units.collect(),
             run: Run {
                 date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -75,15 +74,28 @@ impl Report {
     }
 
     /// Writes `report.json`, `neurons.csv`, `report.md` and a picture of the exemplars of each unit into `folder`.
+    /// `images` are those that the exemplars were computed from; only some of them are in memory at once.
     ///
     /// # Errors
-    /// What cannot be written, all of it at once; what can be is.
-    pub fn save(&self, folder: &Path, exemplars: &Exemplars, probe: &Probe) -> Result<Vec<PathBuf>> {
-        let by_id: BTreeMap<&UnitId, _> = exemplars.units.iter().map(|u| (&u.id, u)).collect();
-        let image = |i| (i < probe.len()).then(|| probe.image(i).clone());
-        write_all(self, folder, &|id| {
-            by_id.get(id).and_then(|unit| picture::contact_sheet(unit, picture::Framing::Whole, image))
-        })
+    /// What cannot be written, all of it at once, and what reading the images returns; what can be written is.
+    pub fn save(&self, folder: &Path, exemplars: &Exemplars, images: &dyn Images) -> Result<Vec<PathBuf>> {
+        let mut written = Written::files(self, folder)?;
+        let by_id: BTreeMap<&UnitId, &UnitExemplars> = exemplars.units.iter().map(|u| (&u.id, u)).collect();
+        let (known, unknown): (Vec<&UnitId>, Vec<&UnitId>) = pictured(self).partition(|id| by_id.contains_key(id));
+        written.pictures(folder, &unknown, &|_| None);
+        let units: Vec<&UnitExemplars> = known.iter().filter_map(|id| by_id.get(id).copied()).collect();
+        let drawn = with_pictures(&units, images, |units, pixels| {
+            let ids: Vec<&UnitId> = units.iter().map(|u| &u.id).collect();
+            written.pictures(folder, &ids, &|id| {
+                let unit = by_id.get(id)?;
+                picture::contact_sheet(unit, picture::Framing::Whole, |i| pixels.get(&i).map(|image| image.as_ref()))
+            });
+            Ok(())
+        });
+        if let Err(error) = drawn {
+            written.failed(error);
+        }
+        written.finish()
     }
 }
 

@@ -4,7 +4,7 @@ use crate::UnitId;
 use crate::describe::{DescribedUnit, Description, Status};
 use crate::exemplars::UnitExemplars;
 use crate::graph::Site;
-use crate::probe::{Preprocess, Probe};
+use crate::probe::{Images, Preprocess};
 use crate::stats::Accuracy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -111,16 +111,16 @@ pub struct InputFormat {
     pub std: Vec<f32>,
 }
 
-impl From<&Probe> for ProbeInfo {
-    fn from(probe: &Probe) -> Self {
+impl From<&dyn Images> for ProbeInfo {
+    fn from(images: &dyn Images) -> Self {
         let skipped =
             |s: &crate::probe::Skipped| SkippedImage { path: s.path.display().to_string(), reason: s.reason.clone() };
         Self {
-            images: probe.len(),
-            classes: probe.classes().to_vec(),
-            skipped: probe.skipped().iter().map(skipped).collect(),
-            preprocess: probe.preprocess().into(),
-            fingerprint: probe.fingerprint(),
+            images: images.len(),
+            classes: images.classes().to_vec(),
+            skipped: images.skipped().iter().map(skipped).collect(),
+            preprocess: images.preprocess().into(),
+            fingerprint: images.fingerprint(),
         }
     }
 }

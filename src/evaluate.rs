@@ -7,31 +7,39 @@ pub mod robustness;
 
 use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
 use crate::graph::Mask;
-use crate::probe::{Images, Probe, Want};
+use crate::probe::{Batch, Digest, Images, Want, labels, unlabelled};
 use crate::stats::Accuracy;
 use crate::{Error, Result, Traced};
 pub use methods::Methods;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// Labelled images with a name. The first evaluation of a list is the clean one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Evaluation {
     /// For reports: `clean`, `painted-text`, …
     pub name: String,
     /// Images that decide which units go, and how many.
-    pub validation: Probe,
+    pub validation: Arc<dyn Images>,
     /// Images that are read once, at the end.
-    pub test: Probe,
+    pub test: Arc<dyn Images>,
 }
 
 impl Evaluation {
+    /// Images in memory, read while the model runs, or made of others.
+    ///
     /// # Errors
     /// [`Error::Invalid`] when either set is empty or has no labels.
-    pub fn new(name: impl Into<String>, validation: Probe, test: Probe) -> Result<Self> {
+    pub fn new(
+        name: impl Into<String>,
+        validation: impl Images + 'static,
+        test: impl Images + 'static,
+    ) -> Result<Self> {
         let name = name.into();
-        for (which, probe) in [("validation", &validation), ("test", &test)] {
-            if probe.is_empty() || probe.labels().is_none() {
-                let received = if probe.is_empty() { "no image" } else { "images without labels" };
+        let (validation, test): (Arc<dyn Images>, Arc<dyn Images>) = (Arc::new(validation), Arc::new(test));
+        for (which, images) in [("validation", &validation), ("test", &test)] {
+            if images.is_empty() || images.label(0).is_none() {
+                let received = if images.is_empty() { "no image" } else { "images without labels" };
                 return Err(Error::invalid(
                     format!("{which} images of evaluation `{name}`"),
                     received,
@@ -43,24 +51,60 @@ impl Evaluation {
     }
 }
 
-/// Which images of `probe` the model classifies rightly while `masks` are in force.
+impl std::fmt::Debug for Evaluation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evaluation").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Which of `images` the model classifies rightly while `masks` are in force: an answer for each that can be read, in
+/// their order.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a probe set without labels; [`Error::Shape`] when the output is not `[N, classes]`.
+/// [`Error::Invalid`] for images without labels; [`Error::Shape`] when the output is not `[N, classes]`; what reading the
+/// images returns.
 pub fn correct(traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Vec<bool>> {
-    let numbers: Vec<usize> = (0..images.len()).collect();
-    let mut right = Vec::with_capacity(numbers.len());
-    images.read(&numbers, BATCH, Want::Inputs, &mut |batch| {
-        if batch.numbers.is_empty() {
-            return Ok(());
-        }
-        let labels: Option<Vec<i64>> = batch.numbers.iter().map(|i| images.label(*i).map(|l| l as i64)).collect();
-        let labels = labels.ok_or_else(|| Error::invalid("evaluation", "images without labels", "labelled images"))?;
-        let output = traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()))?;
-        right.extend(agree(&output, &Tensor::from_slice(&labels), images.classes().len())?);
-        Ok(())
-    })?;
-    Ok(right)
+    let forward = |batch: &Batch, _: &Tensor| traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()));
+    Ok(Answers::read(images, BATCH, forward)?.right)
+}
+
+/// What a model says of some images.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    /// The images that could be read.
+    pub numbers: Vec<usize>,
+    /// Which of them it classifies rightly.
+    pub right: Vec<bool>,
+    /// What the images are, unreadable ones included.
+    pub digest: Digest,
+}
+
+impl Answers {
+    /// Shows `forward` all images, with their labels; it returns the model's output.
+    pub fn read(
+        images: &dyn Images,
+        batch_size: usize,
+        mut forward: impl FnMut(&Batch, &Tensor) -> Result<Tensor>,
+    ) -> Result<Self> {
+        labelled(images)?;
+        let (all, classes) = ((0..images.len()).collect::<Vec<_>>(), images.classes().len());
+        let mut answers = Self::default();
+        images.read(&all, batch_size, Want::Inputs, &mut |batch| {
+            answers.digest = answers.digest.and(batch.digest);
+            if !batch.numbers.is_empty() {
+                let labels = labels(images, &batch.numbers)?;
+                answers.right.extend(agree(&forward(&batch, &labels)?, &labels, classes)?);
+                answers.numbers.extend(batch.numbers);
+            }
+            Ok(())
+        })?;
+        Ok(answers)
+    }
+}
+
+/// An error for images without labels. Where there is no image, none is missing.
+fn labelled(images: &dyn Images) -> Result<()> {
+    if images.is_empty() || images.label(0).is_some() { Ok(()) } else { Err(unlabelled()) }
 }
 
 /// What reaches the last layer on some labelled images: enough to measure any last layer.
@@ -73,9 +117,10 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    pub fn read(layer: &LastLayer, traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<Self> {
-        let features = layer.features(traced, masks, probe)?;
-        Ok(Self { features, labels: labels(probe)?, classes: probe.classes().len() })
+    pub fn read(layer: &LastLayer, traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Self> {
+        labelled(images)?;
+        let (features, numbers) = layer.features(traced, masks, images)?;
+        Ok(Self { features, labels: labels(images, &numbers)?, classes: images.classes().len() })
     }
 
     /// One of two halves, 0 or 1, with as many images of each class.
@@ -90,10 +135,6 @@ impl Inputs {
     pub fn right(&self, layer: &Refit) -> Result<Vec<bool>> {
         agree(&layer.logits(&self.features), &self.labels, self.classes)
     }
-}
-
-pub(crate) fn labels(probe: &Probe) -> Result<Tensor> {
-    probe.labels().ok_or_else(|| Error::invalid("evaluation", "images without labels", "labelled images"))
 }
 
 /// Which rows of `output` have their largest entry at the label.

@@ -9,7 +9,7 @@ use tch_audit::evaluate::Methods;
 use tch_audit::evaluate::choose::{self, choose};
 use tch_audit::evaluate::compare::{self, compare};
 use tch_audit::evaluate::{Evaluation, correct};
-use tch_audit::probe::{Labels, Preprocess, Probe};
+use tch_audit::probe::{Changed, Corrupt, ImageFolder, Images, Labels, Preprocess, Probe, Selected, example, labels};
 use tch_audit::{Error, Model, UnitId};
 
 const SIDE: usize = 8;
@@ -54,8 +54,8 @@ fn ids(site: &str, units: impl IntoIterator<Item = usize>) -> Vec<UnitId> {
     units.into_iter().map(|u| UnitId::new(site, u)).collect()
 }
 
-fn right(graph: &Traced<'_>, probe: &Probe) -> f64 {
-    let right = correct(graph, &[], probe).unwrap();
+fn right(graph: &Traced<'_>, images: &dyn Images) -> f64 {
+    let right = correct(graph, &[], images).unwrap();
     right.iter().filter(|r| **r).count() as f64 / right.len() as f64
 }
 
@@ -75,8 +75,10 @@ fn refitting_mends_a_spoilt_last_layer_is_deterministic_and_can_be_taken_back() 
     let before: std::collections::BTreeMap<String, Tensor> = variables().into_iter().collect();
 
     let layer = LastLayer::of(&graph).unwrap();
-    let features = layer.features(&graph, &[], &fit_on).unwrap();
-    let labels = fit_on.labels().unwrap();
+    let (features, numbers) = layer.features(&graph, &[], &fit_on).unwrap();
+    assert_eq!(numbers, (0..48).collect::<Vec<_>>());
+    let labels = labels(&fit_on, &numbers).unwrap();
+    assert_eq!(labels, fit_on.labels().unwrap());
     let refit = layer.refit(&model, &features, &labels).unwrap();
     assert!(variables().iter().all(|(n, t)| *t == before[n]), "fitting alone changes nothing");
     assert!(vs.trainable_variables().iter().all(|t| !t.grad().defined()), "and leaves no gradients");
@@ -117,7 +119,7 @@ fn nothing_is_removed_when_nothing_helps() {
     let net = planted(&vs);
     let model = Model::new(&vs, &net);
     let evaluations = [evaluation(1)];
-    let graph = Traced::new(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &example(&evaluations[0].validation, 1).unwrap()).unwrap();
     let layer = LastLayer::of(&graph).unwrap();
     for layer in [None, Some(&layer)] {
         let candidates = ids("eye", 0..3);
@@ -138,7 +140,7 @@ fn units_that_cannot_be_zeroed_are_listed_with_the_reason() {
     let net = planted(&vs);
     let model = Model::new(&vs, &net);
     let evaluations = [evaluation(1)];
-    let graph = Traced::new(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &example(&evaluations[0].validation, 1).unwrap()).unwrap();
     let candidates = [UnitId::new("fc", 1), UnitId::new("eye", 3)];
     let choice =
         choose(&graph, (&candidates, &Methods::default()), &evaluations, None, &choose::Options::default()).unwrap();
@@ -154,7 +156,7 @@ fn random_controls_come_from_the_same_layers_as_the_chosen_units() {
     let net = planted(&vs);
     let model = Model::new(&vs, &net);
     let evaluations = [evaluation(1)];
-    let graph = Traced::new(&model, &evaluations[0].validation.tensor(0..1).unwrap()).unwrap();
+    let graph = Traced::new(&model, &example(&evaluations[0].validation, 1).unwrap()).unwrap();
     let layer = LastLayer::of(&graph).unwrap();
     let before: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.detach().copy()).collect();
     let run = |units: &[UnitId], draws| {
@@ -186,4 +188,56 @@ fn random_controls_come_from_the_same_layers_as_the_chosen_units() {
     let most = run(&ids("eye", [0, 1, 3]), 5);
     assert!(most.controls.is_empty(), "one unit of `eye` is left, not three");
     assert!(model.parameters().iter().zip(&before).all(|((_, t), b)| t == b), "measured by masking");
+}
+
+#[test]
+fn evaluations_of_a_folder_are_those_of_its_loaded_images_and_unreadable_ones_shift_no_label() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = planted(&vs);
+    let model = Model::new(&vs, &net);
+    let (images, root) = (colours(48, 1), tempfile::tempdir().unwrap());
+    for (class, name) in ["0-red", "1-green", "2-blue"].iter().enumerate() {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+        for k in 0..16 {
+            images.image(3 * k + class).save(root.path().join(format!("{name}/{k:02}.png"))).unwrap();
+        }
+    }
+    let preprocess = Preprocess::plain(3, SIDE, SIDE).unwrap();
+    let open = || ImageFolder::open(root.path()).preprocess(preprocess.clone()).corrupt(Corrupt::Skip);
+    let (loaded, stream) = (open().load().unwrap(), open().stream().unwrap());
+    let graph = Traced::new(&model, &example(&stream, 1).unwrap()).unwrap();
+    let layer = LastLayer::of(&graph).unwrap();
+    let darker = |_: usize, image: &RgbImage| {
+        let mut image = image.clone();
+        image.iter_mut().for_each(|v| *v /= 2);
+        image
+    };
+    let shown = |images: &dyn Images| {
+        let half = Selected::new(images, (0..images.len()).step_by(2).collect()).unwrap();
+        let dark = Changed::new(&half, "darker", darker);
+        (correct(&graph, &[], &half).unwrap(), correct(&graph, &[], &dark).unwrap())
+    };
+    assert_eq!(shown(&loaded), shown(&stream));
+    let candidates = ids("eye", 0..4);
+    let run = |validation: std::sync::Arc<dyn Images>, test: std::sync::Arc<dyn Images>| {
+        let dark = Evaluation::new("dark", Changed::new(validation.clone(), "darker", darker), test.clone()).unwrap();
+        let evaluations = [Evaluation::new("clean", validation, test).unwrap(), dark];
+        let units = (candidates.as_slice(), &Methods::default());
+        let choice = choose(&graph, units, &evaluations, Some(&layer), &choose::Options::default()).unwrap();
+        let options = compare::Options { draws: 2, ..Default::default() };
+        let units = (&candidates[..1], &Methods::default());
+        let outcome = compare(&graph, units, &evaluations, Some(&layer), &options).unwrap();
+        format!("{choice:?} {:?}", outcome.comparisons)
+    };
+    let (loaded, stream) = (std::sync::Arc::new(loaded), std::sync::Arc::new(stream));
+    assert_eq!(run(loaded.clone(), loaded.clone()), run(stream.clone(), stream.clone()));
+
+    assert_eq!(right(&graph, stream.as_ref()), 1.0);
+    std::fs::write(root.path().join("0-red/00.png"), "bad").unwrap();
+    std::fs::write(root.path().join("1-green/05.png"), "bad").unwrap();
+    let right = correct(&graph, &[], stream.as_ref()).unwrap();
+    assert!(right.len() == 46 && right.iter().all(|r| *r), "with labels one off, many would be wrong");
+    let (features, numbers) = layer.features(&graph, &[], stream.as_ref()).unwrap();
+    assert_eq!((features.size()[0], numbers.len()), (46, 46));
+    assert!(!numbers.contains(&0) && !numbers.contains(&21));
 }

@@ -13,7 +13,7 @@ use tch_audit::evaluate::robustness::corrupt::{Corruption, Severity, corrupted};
 use tch_audit::evaluate::robustness::table::render;
 use tch_audit::evaluate::robustness::text::painted_text;
 use tch_audit::evaluate::robustness::{Measured, Options, Robustness};
-use tch_audit::probe::{ImageFolder, Labels, Preprocess, Probe, drawn};
+use tch_audit::probe::{Corrupt, ImageFolder, Images, Labels, Preprocess, Probe, Selected, Want, drawn, labels};
 use tch_audit::stats::{Accuracy, mcnemar};
 use tch_audit::{Error, Model};
 
@@ -60,6 +60,17 @@ fn loss(model: &Model<'_>, input: &Tensor, labels: &Tensor) -> f64 {
     logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0).double_value(&[])
 }
 
+/// Every image, read in batches.
+fn pixels(images: &dyn Images) -> Vec<RgbImage> {
+    let (all, mut pixels) = ((0..images.len()).collect::<Vec<_>>(), Vec::new());
+    let mut keep = |batch: tch_audit::probe::Batch| {
+        pixels.extend(batch.pixels.iter().map(|image| image.as_ref().clone()));
+        Ok(())
+    };
+    images.read(&all, 5, Want::Pixels, &mut keep).unwrap();
+    pixels
+}
+
 fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
     let sum: f64 = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
     sum / a.as_raw().len() as f64
@@ -82,8 +93,8 @@ fn a_worse_severity_changes_images_more() {
         let probe = drawn(1, side, 5).unwrap();
         for corruption in Corruption::ALL {
             let mean = |severity| {
-                let worse = corrupted(&probe, corruption, severity, 1).unwrap();
-                (0..probe.len()).map(|i| difference(probe.image(i), worse.image(i))).sum::<f64>() / probe.len() as f64
+                let worse = pixels(&corrupted(&probe, corruption, severity, 1).unwrap());
+                (0..probe.len()).map(|i| difference(probe.image(i), &worse[i])).sum::<f64>() / probe.len() as f64
             };
             let means = Severity::all().map(mean);
             assert!(means[0] > 0.0, "{corruption} at {side}: {means:?}");
@@ -96,13 +107,14 @@ fn a_worse_severity_changes_images_more() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
     let probe = colours(12, 1);
-    let alike = |threads: usize, seed: u64| -> Vec<String> {
+    let alike = |threads: usize, seed: u64| -> Vec<Vec<Vec<u8>>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let worse = |c| corrupted(&probe, c, Severity::new(3).unwrap(), seed).unwrap().fingerprint();
-            let mut prints: Vec<String> = Corruption::ALL.into_iter().map(worse).collect();
-            prints.push(painted_text(&probe, seed).unwrap().fingerprint());
-            prints
+            let bytes = |images: &dyn Images| pixels(images).into_iter().map(RgbImage::into_raw).collect::<Vec<_>>();
+            let worse = |c| bytes(&corrupted(&probe, c, Severity::new(3).unwrap(), seed).unwrap());
+            let mut all: Vec<Vec<Vec<u8>>> = Corruption::ALL.into_iter().map(worse).collect();
+            all.push(bytes(&painted_text(&probe, seed).unwrap()));
+            all
         })
     };
     let one = alike(1, 7);
@@ -116,13 +128,21 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
     assert_eq!(one.iter().collect::<BTreeSet<_>>().len(), 8, "no two are the same");
 
     let worse = corrupted(&probe, Corruption::Contrast, Severity::new(1).unwrap(), 7).unwrap();
-    assert_eq!((worse.name(3), worse.label(3), worse.classes()), (probe.name(3), probe.label(3), probe.classes()));
+    let named = |images: &dyn Images| (images.name(3).into_owned(), images.label(3), images.classes().to_vec());
+    assert_eq!(named(&worse), named(&probe));
     assert_eq!(worse.preprocess(), probe.preprocess());
+    let print = |corruption, severity, seed| {
+        corrupted(&probe, corruption, Severity::new(severity).unwrap(), seed).unwrap().fingerprint()
+    };
+    assert_eq!(print(Corruption::Contrast, 1, 7), worse.fingerprint());
+    let prints =
+        [worse.fingerprint(), print(Corruption::Jpeg, 1, 7), print(Corruption::Contrast, 2, 7), probe.fingerprint()];
+    assert_eq!(prints.iter().collect::<BTreeSet<_>>().len(), 4);
     let few = probe.select(&[0, 1]).unwrap();
     let alone = corrupted(&few, Corruption::GaussianNoise, Severity::new(5).unwrap(), 7).unwrap();
     let all = corrupted(&probe, Corruption::GaussianNoise, Severity::new(5).unwrap(), 7).unwrap();
-    assert_eq!(alone.image(1), all.image(1), "whatever the other images are");
-    assert_ne!(all.image(0), all.image(3));
+    assert_eq!(alone.image(1).unwrap(), all.image(1).unwrap(), "whatever the other images are");
+    assert_ne!(all.image(0).unwrap(), all.image(3).unwrap());
 }
 
 #[test]
@@ -157,10 +177,11 @@ fn a_word_is_painted_on_every_image_and_is_the_name_of_no_class() {
     let probe = drawn(2, 32, 5).unwrap();
     let painted = painted_text(&probe, 4).unwrap();
     for i in 0..probe.len() {
-        let share = difference(probe.image(i), painted.image(i));
+        let share = difference(probe.image(i), &painted.image(i).unwrap());
         assert!((1.0..80.0).contains(&share), "image {i}: {share}");
     }
-    assert_eq!(painted.labels(), probe.labels());
+    let all: Vec<usize> = (0..probe.len()).collect();
+    assert_eq!(labels(&painted, &all).unwrap(), probe.labels().unwrap());
 
     // With all words but one taken, all images get that one.
     let words = "about again also because even ever every first from have just more most much often only other some \
@@ -196,10 +217,11 @@ fn attacks_raise_the_loss_within_epsilon_and_the_range_of_pixels() {
     });
     let (input, labels, p) = (probe.tensor(0..30).unwrap(), probe.labels().unwrap(), preprocess());
     let clean = loss(&model, &input, &labels);
+    let numbers: Vec<usize> = (0..30).collect();
     for epsilon in [2.0 / 255.0, 0.05] {
         let fast = fgsm(&model, &input, &labels, &p, epsilon).unwrap();
         let options = with(Pgd::default(), |o| o.epsilon = epsilon);
-        let strong = pgd(&model, &input, &labels, &p, &options, 0).unwrap();
+        let strong = pgd(&model, &input, &labels, &p, &options, &numbers).unwrap();
         for attacked in [&fast, &strong] {
             let [change, least, most] = reach(&input, attacked, &p);
             assert!(change > 0.9 * epsilon && change < epsilon + 1e-6, "{change} of {epsilon}");
@@ -211,17 +233,23 @@ fn attacks_raise_the_loss_within_epsilon_and_the_range_of_pixels() {
         assert!(fast > clean, "{fast} after {clean}");
         assert!(strong >= fast - 1e-4, "{strong} after {fast}");
     }
-    let again = |first| pgd(&model, &input, &labels, &p, &with(Pgd::default(), |o| o.steps = 1), first).unwrap();
+    let again = |first: usize| {
+        let numbers: Vec<usize> = (first..first + 30).collect();
+        pgd(&model, &input, &labels, &p, &with(Pgd::default(), |o| o.steps = 1), &numbers).unwrap()
+    };
     assert_eq!(again(0), again(0));
     assert_ne!(again(0), again(1));
-    let part = pgd(&model, &input.narrow(0, 10, 5), &labels.narrow(0, 10, 5), &p, &Pgd::default(), 10).unwrap();
-    let whole = pgd(&model, &input, &labels, &p, &Pgd::default(), 0).unwrap().narrow(0, 10, 5);
+    let part =
+        pgd(&model, &input.narrow(0, 10, 5), &labels.narrow(0, 10, 5), &p, &Pgd::default(), &numbers[10..15]).unwrap();
+    let whole = pgd(&model, &input, &labels, &p, &Pgd::default(), &numbers).unwrap().narrow(0, 10, 5);
     assert!((part - whole).abs().max().double_value(&[]) < 1e-3, "whatever the batches");
     for (bad, words) in [(0.0, "0"), (f64::NAN, "NaN"), (8.0, "8")] {
         let error = fgsm(&model, &input, &labels, &p, bad).unwrap_err().to_string();
         assert!(error.starts_with(&format!("epsilon of an attack: received {words}, allowed")), "{error}");
     }
-    assert!(pgd(&model, &input, &labels, &p, &with(Pgd::default(), |o| o.steps = 0), 0).is_err());
+    assert!(pgd(&model, &input, &labels, &p, &with(Pgd::default(), |o| o.steps = 0), &numbers).is_err());
+    let few = pgd(&model, &input, &labels, &p, &Pgd::default(), &numbers[1..]);
+    assert!(matches!(few, Err(Error::Shape { .. })));
     let other = Preprocess::plain(3, SIDE, SIDE + 1).unwrap();
     assert!(matches!(fgsm(&model, &input, &labels, &other, 0.1), Err(Error::Shape { .. })));
 }
@@ -243,7 +271,8 @@ fn of_a_linear_model_the_gradient_is_known() {
     let p = Preprocess::plain(3, SIDE, SIDE).unwrap();
     let inner = Tensor::full([5, 3, SIDE as i64, SIDE as i64], 0.5, (Kind::Float, Device::Cpu));
     let fast = fgsm(&model, &inner, &labels.zeros_like(), &p, 0.01).unwrap();
-    let strong = pgd(&model, &inner, &labels.zeros_like(), &p, &with(Pgd::default(), |o| o.epsilon = 0.01), 0).unwrap();
+    let options = with(Pgd::default(), |o| o.epsilon = 0.01);
+    let strong = pgd(&model, &inner, &labels.zeros_like(), &p, &options, &[0, 1, 2, 3, 4]).unwrap();
     let (fast, strong) = (loss(&model, &fast, &labels.zeros_like()), loss(&model, &strong, &labels.zeros_like()));
     assert!((fast - strong).abs() < 1e-3 && strong >= fast - 1e-4, "{fast} and {strong}");
 }
@@ -266,7 +295,7 @@ fn gradients_of_parameters_are_not_touched() {
     assert!(before.iter().any(|s| s.3.is_some()) && before.iter().any(|s| s.3.is_none()));
     let model = Model::new(&vs, &net);
     let attacked = fgsm(&model, &input, &labels, &preprocess(), 0.1).unwrap();
-    let stronger = pgd(&model, &input, &labels, &preprocess(), &Pgd::default(), 0).unwrap();
+    let stronger = pgd(&model, &input, &labels, &preprocess(), &Pgd::default(), &[0, 1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
     assert!(!attacked.requires_grad() && !stronger.requires_grad() && !input.requires_grad());
     assert!(!input.grad().defined());
     assert!(state() == before, "weights, running statistics, gradients and who wants them");
@@ -345,6 +374,53 @@ fn a_measurement_has_an_evaluation_for_everything_asked_and_is_deterministic() {
 }
 
 #[test]
+fn a_folder_is_measured_as_its_loaded_images_are_and_unreadable_ones_shift_nothing() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = trained(&vs);
+    let model = Model::new(&vs, &net);
+    let (probe, root) = (colours(24, 5), tempfile::tempdir().unwrap());
+    for (i, class) in ["0-red", "1-green", "2-blue"].iter().enumerate() {
+        std::fs::create_dir(root.path().join(class)).unwrap();
+        for k in 0..8 {
+            probe.image(3 * k + i).save(root.path().join(format!("{class}/{k}.png"))).unwrap();
+        }
+    }
+    let open = || ImageFolder::open(root.path()).preprocess(preprocess()).corrupt(Corrupt::Skip);
+    let options = Options {
+        severities: vec![Severity::new(3).unwrap()],
+        corruptions: vec![Corruption::GaussianNoise, Corruption::Jpeg],
+        epsilon: 0.1,
+        ..Options::default()
+    };
+    let measure = |images: &dyn Images, limit| {
+        Robustness::measure(&model, None, images, &Options { limit, ..options.clone() }).unwrap()
+    };
+    let (loaded, stream) = (open().load().unwrap(), open().stream().unwrap());
+    for limit in [None, Some(10)] {
+        assert_eq!(measure(&loaded, limit), measure(&stream, limit));
+    }
+    let whole = measure(&stream, None);
+    std::fs::write(root.path().join("0-red/3.png"), "bad").unwrap();
+    std::fs::write(root.path().join("2-blue/0.png"), "bad").unwrap();
+    let holed = measure(&stream, None);
+    let left: Vec<usize> = (0..24).filter(|i| ![3, 16].contains(i)).collect();
+    let chosen = measure(&Selected::new(&loaded, left.clone()).unwrap(), None);
+    for (i, ((with, without), alone)) in
+        whole.evaluations.iter().zip(&holed.evaluations).zip(&chosen.evaluations).enumerate()
+    {
+        assert_eq!(without.right.len(), 22);
+        // Noise and random starts go by the number of an image.
+        let same: Vec<bool> = left.iter().map(|k| with.right[*k]).collect();
+        assert_eq!(without.right, same, "{}", without.name);
+        if i == 0 {
+            assert_eq!((&without.right, &without.worst_class), (&alone.right, &alone.worst_class));
+        }
+    }
+    assert_ne!(whole.images, holed.images, "other images");
+    assert!(compare(&whole, &holed, None).is_err());
+}
+
+#[test]
 fn what_cannot_be_measured_is_an_error_that_names_it() {
     let vs = nn::VarStore::new(Device::Cpu);
     let net = trained(&vs);
@@ -355,8 +431,8 @@ fn what_cannot_be_measured_is_an_error_that_names_it() {
         o.text = false;
         o.corruptions = Vec::new();
     });
-    let message = |model: &Model<'_>, copy: Option<&Model<'_>>, probe: &Probe, options: &Options| {
-        Robustness::measure(model, copy, probe, options).unwrap_err().to_string()
+    let message = |model: &Model<'_>, copy: Option<&Model<'_>>, images: &dyn Images, options: &Options| {
+        Robustness::measure(model, copy, images, options).unwrap_err().to_string()
     };
     let unlabelled =
         Probe::from_images((0..3).map(|i| probe.image(i).clone()).collect(), None, None, preprocess()).unwrap();

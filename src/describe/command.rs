@@ -19,10 +19,12 @@
 use super::{Describer, Description, Say};
 use crate::evidence::{Needs, Study};
 use crate::exemplars::UnitExemplars;
-use crate::probe::Images;
+use crate::probe::{Images, PIXEL_BATCH, Want};
 use crate::{Error, Result};
+use image::imageops::{FilterType, resize};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
@@ -98,29 +100,22 @@ impl Command {
         for made in [&images, &masks] {
             std::fs::create_dir_all(made).map_err(Error::io("create", made))?;
         }
-        let write = |path: &Path, saved: image::ImageResult<()>| {
-            saved.map_err(|e| Error::io("write", path)(std::io::Error::other(e)))
-        };
-        let mut known: BTreeMap<usize, PathBuf> = BTreeMap::new();
+        let picture = |i: usize| images.join(format!("{i}.png"));
+        pictures(units, source, &picture)?;
+        let preprocess = source.preprocess();
+        let (width, height) = (preprocess.width as u32, preprocess.height as u32);
         let mut questions = Vec::with_capacity(units.len());
         for (i, unit) in units.iter().enumerate() {
             let mut exemplars = Vec::with_capacity(unit.top.len());
             for (rank, e) in unit.top.iter().enumerate() {
-                let picture = source.image(e.image)?;
-                let path = images.join(format!("{}.png", e.image));
-                if known.insert(e.image, path.clone()).is_none() {
-                    write(&path, picture.save(&path))?;
-                }
                 let mask = masks.join(format!("{i}-{rank}.png"));
                 let bytes: Vec<u8> = e.region.bytes().into_iter().map(|b| b * 255).collect();
                 let grey = image::GrayImage::from_raw(e.region.width() as u32, e.region.height() as u32, bytes);
                 if let Some(grey) = grey {
-                    let (width, height) = picture.dimensions();
-                    let same = image::imageops::resize(&grey, width, height, image::imageops::FilterType::Nearest);
-                    write(&mask, same.save(&mask))?;
+                    saved(&mask, resize(&grey, width, height, FilterType::Nearest).save(&mask))?;
                 }
                 let name = source.name(e.image).into_owned();
-                exemplars.push(Shown { image: path, mask, name, activation: e.activation });
+                exemplars.push(Shown { image: picture(e.image), mask, name, activation: e.activation });
             }
             let question =
                 Question { unit: unit.id.to_string(), site: &unit.id.site, channel: unit.id.unit, exemplars };
@@ -210,6 +205,10 @@ impl Command {
     }
 }
 
+fn saved(path: &Path, result: image::ImageResult<()>) -> Result<()> {
+    result.map_err(|e| Error::io("write", path)(std::io::Error::other(e)))
+}
+
 /// A program that is stopped when it is no longer needed, with what it has started.
 struct Running(Child);
 
@@ -226,6 +225,17 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Writes every image that is an exemplar, once.
+fn pictures(units: &[&UnitExemplars], source: &dyn Images, path: &(dyn Fn(usize) -> PathBuf + Sync)) -> Result<()> {
+    let distinct: BTreeSet<usize> = units.iter().flat_map(|u| &u.top).map(|e| e.image).collect();
+    let numbers: Vec<usize> = distinct.into_iter().collect();
+    source.read(&numbers, PIXEL_BATCH, Want::Pixels, &mut |batch| {
+        batch.complete()?;
+        let all = batch.numbers.par_iter().zip(&batch.pixels);
+        all.try_for_each(|(i, image)| saved(&path(*i), image.save(path(*i))))
+    })
 }
 
 impl Describer for Command {

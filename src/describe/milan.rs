@@ -55,17 +55,15 @@ pub mod internals {
 use super::{Alternative, Describer, Description, Say, Status};
 use crate::evidence::{Needs, Study};
 use crate::exemplars::{Compat, Exemplar, UnitExemplars};
-use crate::probe::Images;
+use crate::probe::{Images, Preprocess, Want, image_tensor};
 use crate::{Error, Region, Result};
 use captions::Captions;
 use decoder::Decoder;
 use encoder::Encoder;
-use image::RgbImage;
 use indexer::Indexer;
 use lm::LanguageModel;
 use pool::pool;
 use speaker::Speaker;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -194,20 +192,23 @@ impl Milan {
         let features = networks.encoder.features();
         let out = Tensor::zeros([(units.len() * k) as i64, features], (Kind::Float, tch::Device::Cpu));
         let bar = crate::progress::bar("encoding", wanted.len());
-        let wanted: Vec<(usize, Vec<(i64, &Region)>)> = wanted.into_iter().collect();
-        for batch in wanted.chunks(self.options.batch_size) {
-            let seen = batch.iter().map(|(i, _)| images.image(*i)).collect::<Result<Vec<_>>>()?;
-            let maps = networks.encoder.maps(&pixels(&seen)?)?;
-            for (i, (_, places)) in batch.iter().enumerate() {
+        let numbers: Vec<usize> = wanted.keys().copied().collect();
+        let Preprocess { height, width, .. } = *images.preprocess();
+        let plain = Preprocess::plain(3, height, width)?;
+        images.read(&numbers, self.options.batch_size, Want::Pixels, &mut |batch| {
+            batch.complete()?;
+            let maps = networks.encoder.maps(&image_tensor(&batch.pixels, &plain)?)?;
+            for (i, number) in batch.numbers.iter().enumerate() {
                 let of_image: Vec<Tensor> = maps.iter().map(|m| m.get(i as i64)).collect();
-                for places in places.chunks(64) {
+                for places in wanted.get(number).map_or(&[] as &[_], Vec::as_slice).chunks(64) {
                     let pooled = pool(&of_image, &masks(places.iter().map(|(_, r)| *r))?, self.options.compat)?;
                     let rows: Vec<i64> = places.iter().map(|(place, _)| *place).collect();
                     let _ = out.shallow_clone().index_copy_(0, &Tensor::from_slice(&rows), &pooled);
                 }
             }
-            bar.inc(batch.len() as u64);
-        }
+            bar.inc(batch.numbers.len() as u64);
+            Ok(())
+        })?;
         bar.finish_and_clear();
         Ok(out.view([units.len() as i64, k as i64, features]))
     }
@@ -270,20 +271,6 @@ impl Describer for Milan {
 /// Of a unit of whose exemplars nothing would be seen.
 fn blind_one() -> Description {
     Description { status: Status::Abstained, ..Description::words("no region above its level") }
-}
-
-/// Images as `[n, 3, H, W]`, in 0 to 1.
-fn pixels(images: &[Cow<'_, RgbImage>]) -> Result<Tensor> {
-    let parts: Vec<Tensor> = images
-        .iter()
-        .map(|image| {
-            let (w, h) = image.dimensions();
-            let bytes = Tensor::from_slice(image.as_raw().as_slice()).f_view([i64::from(h), i64::from(w), 3])?;
-            bytes.f_permute([2, 0, 1])?.f_to_kind(Kind::Float)?.f_div_scalar(255.0)
-        })
-        .collect::<Result<_, _>>()
-        .map_err(Error::torch("reading images"))?;
-    Tensor::f_stack(&parts, 0).map_err(Error::torch("stacking images"))
 }
 
 /// Regions as `[n, H, W]` of 0 and 1.

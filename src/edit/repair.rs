@@ -9,7 +9,7 @@
 
 use crate::edit::Slice;
 use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
-use crate::probe::Probe;
+use crate::probe::{Images, Want};
 use crate::{Error, Model, Reason, Result, Traced};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -78,20 +78,27 @@ impl LastLayer {
         Ok(Self { weight: names[weight].clone(), bias: name(2).map(|p| names[p].clone()), input })
     }
 
-    /// The layer's inputs on `probe` while `masks` are in force: `[N, features]`.
+    /// The layer's inputs on `images` while `masks` are in force, `[N, features]`, and the numbers of the `N` images that
+    /// could be read.
     ///
     /// # Errors
-    /// What the forward pass returns.
-    pub fn features(&self, traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<Tensor> {
-        let mut parts = Vec::new();
-        for start in (0..probe.len()).step_by(BATCH) {
-            let input = probe.tensor(start..(start + BATCH).min(probe.len()))?;
-            let _ = traced.read_masked(std::slice::from_ref(&self.input), masks, &input, |_, features| {
-                parts.push(features.f_to_kind(Kind::Float).map_err(Error::torch("reading features"))?.copy());
-                Ok(())
-            })?;
+    /// [`Error::Invalid`] if there is none; what reading them and the forward pass return.
+    pub fn features(&self, traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<(Tensor, Vec<usize>)> {
+        let (all, mut parts, mut numbers) = ((0..images.len()).collect::<Vec<_>>(), Vec::new(), Vec::new());
+        images.read(&all, BATCH, Want::Inputs, &mut |batch| {
+            if !batch.numbers.is_empty() {
+                let _ = traced.read_masked(std::slice::from_ref(&self.input), masks, &batch.input, |_, features| {
+                    parts.push(features.f_to_kind(Kind::Float).map_err(Error::torch("reading features"))?.copy());
+                    Ok(())
+                })?;
+                numbers.extend(batch.numbers);
+            }
+            Ok(())
+        })?;
+        if parts.is_empty() {
+            return Err(Error::invalid("images to read features of", "none that can be read", "at least one"));
         }
-        Tensor::f_cat(&parts, 0).map_err(Error::torch("joining features"))
+        Ok((Tensor::f_cat(&parts, 0).map_err(Error::torch("joining features"))?, numbers))
     }
 
     /// The layer as it is.

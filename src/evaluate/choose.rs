@@ -1,9 +1,9 @@
 //! Which of the flagged units go, and how many: decided on validation images alone.
 
-use super::{Evaluation, Inputs, Methods, correct, count, labels};
+use super::{Evaluation, Inputs, Methods, correct, count};
 use crate::edit::repair::{BATCH, LastLayer, Refit};
 use crate::graph::Mask;
-use crate::probe::Probe;
+use crate::probe::{Images, Probe, Want, example, labels};
 use crate::stats::Accuracy;
 use crate::{Error, Result, Traced, UnitId};
 use tch::{Kind, Tensor};
@@ -92,7 +92,7 @@ fn rank(
     evaluations: &[Evaluation],
 ) -> Result<Ranked> {
     let Some(first) = evaluations.first() else { return Ok((candidates.to_vec(), Vec::new())) };
-    let example = first.validation.tensor(0..first.validation.len().min(EXAMPLE))?;
+    let example = example(&first.validation, EXAMPLE)?;
     let subsets: Vec<Probe> = evaluations.iter().map(|e| spread(&e.validation)).collect::<Result<_>>()?;
     let bar = crate::progress::bar("ranking", candidates.len());
     let (mut scored, mut refused) = (Vec::new(), Vec::new());
@@ -114,27 +114,27 @@ fn rank(
     Ok((scored.into_iter().map(|(_, unit)| unit).collect(), refused))
 }
 
-/// At most [`RANKING_IMAGES`] images, evenly spread over the set.
-fn spread(probe: &Probe) -> Result<Probe> {
-    let n = probe.len().min(RANKING_IMAGES);
-    let indices: Vec<usize> = (0..n).map(|i| i * probe.len() / n).collect();
-    probe.select(&indices)
+/// At most [`RANKING_IMAGES`] images, evenly spread over the set, in memory: they are shown for every candidate.
+fn spread(images: &dyn Images) -> Result<Probe> {
+    let n = images.len().min(RANKING_IMAGES);
+    let numbers: Vec<usize> = (0..n).map(|i| i * images.len() / n).collect();
+    Probe::of(images, &numbers)
 }
 
 fn mean_loss(traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<f64> {
-    let labels = labels(probe)?;
+    let all: Vec<usize> = (0..probe.len()).collect();
     let mut sum = 0.0;
-    for start in (0..probe.len()).step_by(BATCH) {
-        let end = (start + BATCH).min(probe.len());
-        let output = traced.read_masked(&[], masks, &probe.tensor(start..end)?, |_, _| Ok(()))?;
-        let labels = labels.narrow(0, start as i64, (end - start) as i64).to_device(output.device());
+    probe.read(&all, BATCH, Want::Inputs, &mut |batch| {
+        let output = traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()))?;
+        let labels = labels(probe, &batch.numbers)?.to_device(output.device());
         let loss = output
             .f_to_kind(Kind::Double)
             .and_then(|o| o.f_cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Sum, -100, 0.0))
             .and_then(|l| l.f_double_value(&[]))
             .map_err(Error::torch("computing the validation loss"))?;
         sum += loss;
-    }
+        Ok(())
+    })?;
     Ok(sum / probe.len() as f64)
 }
 

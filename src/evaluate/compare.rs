@@ -4,9 +4,9 @@ use super::choose::EXAMPLE;
 use super::{Evaluation, Inputs, Methods, correct, count};
 use crate::edit::repair::{LastLayer, Refit};
 use crate::graph::Mask;
-use crate::probe::Probe;
+use crate::probe::{Images, example};
 use crate::stats::{Accuracy, mcnemar};
-use crate::{Result, Traced, UnitId};
+use crate::{Error, Result, Traced, UnitId};
 use std::collections::BTreeSet;
 
 /// Random units to compare with.
@@ -89,19 +89,23 @@ pub fn compare(
     let comparisons = evaluations
         .iter()
         .enumerate()
-        .map(|(e, evaluation)| Comparison {
-            name: evaluation.name.clone(),
-            before: count(&before.plain[e]),
-            edited: count(&edited.plain[e]),
-            edited_p: paired(&before.plain[e], &edited.plain[e]),
-            repaired: edited.refitted.get(e).map(|after| (count(after), paired(&before.plain[e], after))),
-            repaired_only: before.refitted.get(e).map(|after| count(after)),
-            controls: controls
-                .iter()
-                .map(|c| (count(&c.plain[e]), c.refitted.get(e).map(|right| count(right))))
-                .collect(),
+        .map(|(e, evaluation)| {
+            let against_before = |after: &[bool]| paired(&evaluation.name, &before.plain[e], after);
+            let repaired = |after: &Vec<bool>| Ok((count(after), against_before(after)?));
+            Ok(Comparison {
+                name: evaluation.name.clone(),
+                before: count(&before.plain[e]),
+                edited: count(&edited.plain[e]),
+                edited_p: against_before(&edited.plain[e])?,
+                repaired: edited.refitted.get(e).map(repaired).transpose()?,
+                repaired_only: before.refitted.get(e).map(|after| count(after)),
+                controls: controls
+                    .iter()
+                    .map(|c| (count(&c.plain[e]), c.refitted.get(e).map(|right| count(right))))
+                    .collect(),
+            })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     Ok(Outcome { comparisons, refit: edited.refit })
 }
 
@@ -141,9 +145,14 @@ impl Variant {
     }
 }
 
-fn paired(before: &[bool], after: &[bool]) -> f64 {
+/// The p of two lists of answers for the same images.
+fn paired(name: &str, before: &[bool], after: &[bool]) -> Result<f64> {
+    if before.len() != after.len() {
+        let allowed = format!("{}, as before", before.len());
+        return Err(Error::invalid(format!("readable images of evaluation `{name}`"), after.len(), allowed));
+    }
     let only = |a: bool, b: bool| before.iter().zip(after).filter(|(x, y)| (**x, **y) == (a, b)).count() as u64;
-    mcnemar(only(true, false), only(false, true))
+    Ok(mcnemar(only(true, false), only(false, true)))
 }
 
 /// As many random units of the same sites, edited in the same ways, none of them in `units`; `None` where there are not
@@ -151,10 +160,10 @@ fn paired(before: &[bool], after: &[bool]) -> f64 {
 pub fn draw_like(
     traced: &Traced<'_>,
     (units, methods): (&[UnitId], &Methods),
-    images: &Probe,
+    images: &dyn Images,
     seed: u64,
 ) -> Result<Option<(Vec<UnitId>, Methods)>> {
-    let example = images.tensor(0..images.len().min(EXAMPLE))?;
+    let example = example(images, EXAMPLE)?;
     let mut taken: BTreeSet<UnitId> = units.iter().cloned().collect();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut drawn = Vec::new();

@@ -8,7 +8,7 @@
 //! use tch_audit::{Model, probe::ImageFolder};
 //!
 //! # fn main() -> tch_audit::Result<()> {
-//! let images = ImageFolder::open("test/").load()?;
+//! let images = ImageFolder::open("test/").stream()?;
 //! let measure = |file: &str| {
 //!     let (model, copy) = (Model::load(file)?, Model::load(file)?);
 //!     Robustness::measure(&model, Some(&copy), &images, &Options::default())
@@ -25,9 +25,9 @@ mod pixels;
 pub mod table;
 pub mod text;
 
-use super::{agree, count, labels};
+use super::{Answers, count, labelled};
 use crate::edit::repair::BATCH;
-use crate::probe::Probe;
+use crate::probe::{Batch, Images, Selected, example};
 use crate::stats::Accuracy;
 use crate::{Error, Model, Result};
 use adversarial::Pgd;
@@ -95,7 +95,7 @@ pub struct Measured {
     pub name: String,
     /// Of a corruption: 1 to 5.
     pub severity: Option<u8>,
-    /// Which images the model classifies rightly, in their order.
+    /// Which images the model classifies rightly, in their order, without those that cannot be read.
     pub right: Vec<bool>,
     /// How many.
     pub accuracy: Accuracy,
@@ -108,7 +108,7 @@ pub struct Measured {
 pub struct Robustness {
     /// The clean images first, then as [`Options`] asks: text, corruptions by severity, attacks.
     pub evaluations: Vec<Measured>,
-    /// The [fingerprint](Probe::fingerprint) of the clean images that were measured.
+    /// The [fingerprint](Images::fingerprint) and the [digest](Images::digest) of the clean images that were measured.
     pub images: String,
 }
 
@@ -127,12 +127,12 @@ impl Robustness {
     pub fn measure(
         model: &Model<'_>,
         attack_copy: Option<&Model<'_>>,
-        images: &Probe,
+        images: &dyn Images,
         options: &Options,
     ) -> Result<Self> {
         options.validate()?;
+        labelled(images)?;
         let images = limited(images, options.limit)?;
-        let all = labels(&images)?;
         if images.is_empty() {
             return Err(Error::invalid("evaluation", "no image", "at least 1"));
         }
@@ -140,11 +140,15 @@ impl Robustness {
         let sets = 1 + usize::from(options.text) + options.corruptions().count() + attacks;
         let bar = crate::progress::bar("robustness", sets);
         let mut evaluations = Vec::with_capacity(sets);
-        let mut add = |name: &str, severity: Option<Severity>, right: Vec<bool>| {
-            evaluations.push(measured(name, severity, right, &images));
+        let mut digest = None;
+        let mut add = |name: &str, severity: Option<Severity>, answers: Answers| {
+            digest.get_or_insert(answers.digest);
+            evaluations.push(measured(name, severity, answers, &images));
             bar.inc(1);
         };
-        let plain = |name: &str, probe: &Probe| right(model, probe, name, BATCH, |_, input| Ok(input));
+        let plain = |name: &str, images: &dyn Images| {
+            answers(model, images, name, BATCH, |batch, _| Ok(batch.input.shallow_clone()))
+        };
         add("clean", None, plain("clean", &images)?);
         if options.text {
             add(TEXT, None, plain(TEXT, &text::painted_text(&images, options.seed)?)?);
@@ -160,27 +164,28 @@ impl Robustness {
                 same(model, copy, &images)?;
             }
             let (preprocess, pgd) = (images.preprocess(), options.attack());
-            let of = |first: usize, input: &Tensor| all.narrow(0, first as i64, input.size()[0]);
-            let fgsm = |first: usize, input: Tensor| {
-                adversarial::fgsm(attacked, &input, &of(first, &input), preprocess, pgd.epsilon)
+            let fgsm = |batch: &Batch, labels: &Tensor| {
+                adversarial::fgsm(attacked, &batch.input, labels, preprocess, pgd.epsilon)
             };
-            add("fgsm", None, right(model, &images, "fgsm", ATTACK_BATCH, fgsm)?);
-            let pgd = |first: usize, input: Tensor| {
-                adversarial::pgd(attacked, &input, &of(first, &input), preprocess, &pgd, first)
+            add("fgsm", None, answers(model, &images, "fgsm", ATTACK_BATCH, fgsm)?);
+            let pgd = |batch: &Batch, labels: &Tensor| {
+                adversarial::pgd(attacked, &batch.input, labels, preprocess, &pgd, &batch.numbers)
             };
-            add("pgd", None, right(model, &images, "pgd", ATTACK_BATCH, pgd)?);
+            add("pgd", None, answers(model, &images, "pgd", ATTACK_BATCH, pgd)?);
         }
         bar.finish_and_clear();
-        Ok(Self { evaluations, images: images.fingerprint() })
+        let images = format!("{} {}", images.fingerprint(), digest.unwrap_or_default());
+        Ok(Self { evaluations, images })
     }
 }
 
 const TEXT: &str = "painted text";
 
-fn measured(name: &str, severity: Option<Severity>, right: Vec<bool>, images: &Probe) -> Measured {
+fn measured(name: &str, severity: Option<Severity>, answers: Answers, images: &dyn Images) -> Measured {
+    let Answers { numbers, right, .. } = answers;
     let mut classes = vec![Accuracy::default(); images.classes().len()];
-    for (i, &right) in right.iter().enumerate() {
-        if let Some(class) = images.label(i).and_then(|label| classes.get_mut(label)) {
+    for (i, &right) in numbers.iter().zip(&right) {
+        if let Some(class) = images.label(*i).and_then(|label| classes.get_mut(label)) {
             class.total += 1;
             class.correct += u64::from(right);
         }
@@ -191,27 +196,29 @@ fn measured(name: &str, severity: Option<Severity>, right: Vec<bool>, images: &P
     Measured { name: name.to_string(), severity, right, accuracy, worst_class: worst }
 }
 
-/// Which images a model gets right after `change`, which is given the number of a batch's first image.
-fn right(
+/// What a model says of the inputs that `change` makes of every batch and its labels.
+fn answers(
     model: &Model<'_>,
-    probe: &Probe,
+    images: &dyn Images,
     name: &str,
-    batch: usize,
-    change: impl Fn(usize, Tensor) -> Result<Tensor>,
-) -> Result<Vec<bool>> {
-    let labels = labels(probe)?;
-    let mut right = Vec::with_capacity(probe.len());
-    for start in (0..probe.len()).step_by(batch) {
-        let end = (start + batch).min(probe.len());
-        let output = model.forward(&change(start, probe.tensor(start..end)?)?)?;
-        right.extend(agree(&output, &labels.narrow(0, start as i64, (end - start) as i64), probe.classes().len())?);
-        refuse_nan(&output, |row| format!("{} ({name})", probe.name(start + row)))?;
-    }
-    Ok(right)
+    batch_size: usize,
+    change: impl Fn(&Batch, &Tensor) -> Result<Tensor>,
+) -> Result<Answers> {
+    Answers::read(images, batch_size, |batch, labels| {
+        let output = model.forward(&change(batch, labels)?)?;
+        refuse_nan(&output, |row| {
+            let image = batch.numbers.get(row).map_or_else(String::new, |i| images.name(*i).into_owned());
+            format!("{image} ({name})")
+        })?;
+        Ok(output)
+    })
 }
 
 /// **Shapes:** `output` is `[N, classes]`.
 fn refuse_nan(output: &Tensor, image: impl Fn(usize) -> String) -> Result<()> {
+    if output.dim() != 2 {
+        return Ok(()); // an error of its own
+    }
     let places = output.f_isnan().and_then(|nan| nan.f_nonzero());
     let find = |places: Tensor| match places.size()[0] {
         0 => Ok(None),
@@ -226,8 +233,8 @@ fn refuse_nan(output: &Tensor, image: impl Fn(usize) -> String) -> Result<()> {
 }
 
 /// An error unless both models say the same of the first images.
-fn same(model: &Model<'_>, copy: &Model<'_>, images: &Probe) -> Result<()> {
-    let (difference, largest) = adversarial::difference(model, copy, &images.tensor(0..images.len().min(8))?)?;
+fn same(model: &Model<'_>, copy: &Model<'_>, images: &dyn Images) -> Result<()> {
+    let (difference, largest) = adversarial::difference(model, copy, &example(images, 8)?)?;
     if difference <= SAME * largest.max(1.0) {
         return Ok(());
     }
@@ -236,11 +243,13 @@ fn same(model: &Model<'_>, copy: &Model<'_>, images: &Probe) -> Result<()> {
 }
 
 /// At most `limit` images, as many of each class as can be, evenly spread over those of the class.
-fn limited(probe: &Probe, limit: Option<usize>) -> Result<Probe> {
-    let Some(limit) = limit.filter(|&limit| limit < probe.len()) else { return Ok(probe.clone()) };
-    let mut members = vec![Vec::new(); probe.classes().len()];
-    for i in 0..probe.len() {
-        if let Some(class) = probe.label(i).and_then(|label| members.get_mut(label)) {
+fn limited(images: &dyn Images, limit: Option<usize>) -> Result<Selected<&dyn Images>> {
+    let Some(limit) = limit.filter(|&limit| limit < images.len()) else {
+        return Selected::new(images, (0..images.len()).collect());
+    };
+    let mut members = vec![Vec::new(); images.classes().len()];
+    for i in 0..images.len() {
+        if let Some(class) = images.label(i).and_then(|label| members.get_mut(label)) {
             class.push(i);
         }
     }
@@ -260,5 +269,5 @@ fn limited(probe: &Probe, limit: Option<usize>) -> Result<Probe> {
     let spread = |(class, share): (&Vec<usize>, usize)| (0..share).map(|k| class[k * class.len() / share]).collect();
     let mut chosen: Vec<usize> = members.iter().zip(shares).flat_map::<Vec<usize>, _>(spread).collect();
     chosen.sort_unstable();
-    probe.select(&chosen)
+    Selected::new(images, chosen)
 }

@@ -7,13 +7,15 @@ mod import;
 
 pub use import::import_npy;
 
+use super::pictures::with_pictures;
 use super::{Compat, Exemplar, Exemplars, UnitExemplars};
 use crate::files::Staging;
 use crate::probe::{Fit, Images, Preprocess, resize};
 use crate::{Error, Result};
 use image::RgbImage;
 use npyz::{DType, WriteOptions, WriterBuilder};
-use std::collections::HashMap;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -36,21 +38,19 @@ use std::path::Path;
 pub fn export_npy(exemplars: &Exemplars, source: &dyn Images, folder: &Path) -> Result<()> {
     exemplars.belong_to(source)?;
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let mut pictures = Pictures { source, compat: exemplars.options.compat, known: HashMap::new() };
+    let pictures = Pictures { source, compat: exemplars.options.compat };
     for units in exemplars.units.chunk_by(|a, b| a.id.site == b.id.site) {
         let Some(first) = units.first() else { continue };
         let site = first.id.site.as_str();
         if site.contains(['/', '\\', '\0']) || matches!(site, "" | "." | "..") {
             return Err(Error::invalid("site", format!("`{site}`"), "a name that a folder can have"));
         }
-        // Images recur within a site; between sites less so, and memory is finite.
-        pictures.known.clear();
-        write_site(units, &mut pictures, &folder.join(site))?;
+        write_site(units, &pictures, &folder.join(site))?;
     }
     Ok(())
 }
 
-fn write_site(units: &[UnitExemplars], pictures: &mut Pictures<'_>, folder: &Path) -> Result<()> {
+fn write_site(units: &[UnitExemplars], pictures: &Pictures<'_>, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     let k = units.iter().map(|u| u.top.len()).max().unwrap_or(0);
     let size = units.iter().flat_map(|u| &u.top).map(|e| (e.region.height(), e.region.width())).next();
@@ -58,15 +58,19 @@ fn write_site(units: &[UnitExemplars], pictures: &mut Pictures<'_>, folder: &Pat
     let (count, places, h, w) = (units.len() as u64, k as u64, height as u64, width as u64);
     let mut staging = Staging::new(folder)?;
     npy(&mut staging, "images.npy", "|u1", &[count, places, 3, h, w], |out| {
-        for (unit, i) in units.iter().flat_map(|u| (0..k).map(move |i| (u, i))) {
-            match unit.top.get(i) {
-                Some(e) => {
-                    out.write_all(pictures.planes(e.image, (height, width))?).map_err(Error::io("write", folder))?
-                }
-                None => out.write_all(&vec![0; 3 * height * width]).map_err(Error::io("write", folder))?,
+        let black = vec![0; 3 * height * width];
+        with_pictures(units, pictures.source, |units, images| {
+            let planes = images.par_iter().map(|(i, image)| Ok((*i, pictures.planes(image, (height, width))?)));
+            let planes: BTreeMap<usize, Vec<u8>> = planes.collect::<Result<_>>()?;
+            for (unit, i) in units.iter().flat_map(|u| (0..k).map(move |i| (u, i))) {
+                let bytes = match unit.top.get(i) {
+                    Some(e) => planes.get(&e.image).ok_or_else(|| unreadable(pictures.source, e.image))?,
+                    None => &black,
+                };
+                out.write_all(bytes).map_err(Error::io("write", folder))?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })?;
     npy(&mut staging, "masks.npy", "|u1", &[count, places, 1, h, w], |out| {
         for (unit, i) in units.iter().flat_map(|u| (0..k).map(move |i| (u, i))) {
@@ -131,31 +135,27 @@ fn scientific(x: f32) -> String {
 }
 
 /// Probe images as they are exported.
+#[derive(Clone, Copy)]
 struct Pictures<'a> {
     source: &'a dyn Images,
     compat: Compat,
-    /// Planes by number.
-    known: HashMap<usize, Vec<u8>>,
 }
 
-/// How many images are kept for the units that come.
-const KNOWN: usize = 1024;
-
 impl Pictures<'_> {
-    /// Image `number` as `[3, height, width]`.
-    fn planes(&mut self, number: usize, size: (usize, usize)) -> Result<&[u8]> {
-        if self.known.len() >= KNOWN && !self.known.contains_key(&number) {
-            self.known.clear();
-        }
-        if !self.known.contains_key(&number) {
-            let image = self.source.image(number)?;
-            let planes = match self.compat {
-                Compat::Fixed => planes(&resize(&image, size.0, size.1, Fit::Squash)?),
-                Compat::Official => planes(&nearest(&cut_off(&image, self.source.preprocess()), size)),
-            };
-            self.known.insert(number, planes);
-        }
-        Ok(self.known.get(&number).map_or(&[], Vec::as_slice))
+    /// An image as `[3, height, width]`.
+    fn planes(&self, image: &RgbImage, size: (usize, usize)) -> Result<Vec<u8>> {
+        Ok(match self.compat {
+            Compat::Fixed => planes(&resize(image, size.0, size.1, Fit::Squash)?),
+            Compat::Official => planes(&nearest(&cut_off(image, self.source.preprocess()), size)),
+        })
+    }
+}
+
+/// Why an image could not be read.
+fn unreadable(source: &dyn Images, number: usize) -> Error {
+    match source.image(number) {
+        Err(error) => error,
+        Ok(_) => Error::invalid(source.name(number), "a file that could not be read before", "a readable image"),
     }
 }
 

@@ -237,6 +237,17 @@ pub struct Batch {
     pub skipped: Vec<Skipped>,
 }
 
+impl Batch {
+    /// # Errors
+    /// [`Error::Image`] naming the first image that could not be read.
+    pub(crate) fn complete(&self) -> Result<()> {
+        match self.skipped.first().cloned() {
+            None => Ok(()),
+            Some(Skipped { path, reason }) => Err(Error::Image { path, reason }),
+        }
+    }
+}
+
 /// A hash of a set of images that does not depend on their order: digests of disjoint sets add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest([u64; 4]);

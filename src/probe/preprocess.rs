@@ -190,6 +190,14 @@ mod tests {
     }
 
     #[test]
+    fn plain_pixels_are_those_of_libtorch_to_the_bit() {
+        let image = RgbImage::from_fn(16, 16, |x, y| image::Rgb([(16 * y + x) as u8, x as u8, y as u8]));
+        let ours = image_tensor(&[&image, &image], &Preprocess::plain(3, 16, 16).unwrap()).unwrap();
+        let bytes = Tensor::from_slice(image.as_raw().as_slice()).view([16, 16, 3]).permute([2, 0, 1]);
+        assert_eq!(ours, Tensor::stack(&[&bytes, &bytes], 0).to_kind(tch::Kind::Float) / 255.0);
+    }
+
+    #[test]
     fn reading_validates() {
         let text = r#"{"channels":3,"height":32,"width":32,"mean":[0,0,0],"std":[1,0,1]}"#;
         let error = serde_json::from_str::<Preprocess>(text).unwrap_err().to_string();

@@ -1,17 +1,20 @@
 //! From an audit to a report, and from a report to a folder: only copying, no judgement.
 
-use super::{
-    ModelAccuracy, ModelInfo, Origin, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture, write_all,
-};
+use super::files::{Written, pictured};
+use super::{ModelAccuracy, ModelInfo, Origin, ProbeInfo, Report, Run, Settings, SiteInfo, Stage, UnitEntry, picture};
 use crate::audit::{self, Audit};
 use crate::describe::DescribedUnit;
-use crate::exemplars::Held;
+use crate::exemplars::{Held, UnitExemplars, with_pictures};
 use crate::policy::{Finding, Outcome};
 use crate::probe::Images;
 use crate::{Result, UnitId};
-use std::borrow::Cow;
+use image::RgbImage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// So many bytes of exemplars are in memory while pictures are drawn.
+const LOADED: u64 = 64 << 20;
 
 impl Report {
     /// The report of an audit that began at `date`, of `model` on these images; to be [judged](Self::judge),
@@ -94,14 +97,30 @@ impl Report {
     }
 
     /// Writes `report.json`, `neurons.csv`, `report.md` and a picture of the exemplars of each unit into `folder`.
+    /// `images` are those that the exemplars were computed from; only some of them are in memory at once.
     ///
     /// # Errors
-    /// What cannot be written, all of it at once; what can be is.
+    /// What cannot be written, all of it at once, and what reading exemplars and images returns; what can be written is.
     pub fn save(&self, folder: &Path, exemplars: &Held, images: &dyn Images) -> Result<Vec<PathBuf>> {
-        let image = |i| images.image(i).ok().map(Cow::into_owned);
-        write_all(self, folder, &|id| {
-            let unit = exemplars.unit(id).ok().flatten()?;
-            picture::contact_sheet(&unit, picture::Framing::Whole, image)
-        })
+        let mut written = Written::files(self, folder)?;
+        let (known, unknown): (Vec<&UnitId>, Vec<&UnitId>) =
+            pictured(self).partition(|id| exemplars.place(id).is_some());
+        written.pictures(folder, &unknown, &|_| None);
+        let places: Vec<usize> = known.iter().filter_map(|id| exemplars.place(id)).collect();
+        let mut draw = |units: &[UnitExemplars], pixels: &BTreeMap<usize, Arc<RgbImage>>| {
+            let by_id: BTreeMap<&UnitId, _> = units.iter().map(|unit| (&unit.id, unit)).collect();
+            let ids: Vec<&UnitId> = by_id.keys().copied().collect();
+            written.pictures(folder, &ids, &|id| {
+                let unit = by_id.get(id)?;
+                picture::contact_sheet(unit, picture::Framing::Whole, |i| pixels.get(&i).map(|image| image.as_ref()))
+            });
+            Ok(())
+        };
+        let mut parts = exemplars.parts(&places, LOADED);
+        let drawn = parts.try_for_each(|part| with_pictures(&exemplars.load(part)?.units, images, &mut draw));
+        if let Err(error) = drawn {
+            written.failed(error);
+        }
+        written.finish()
     }
 }

@@ -24,41 +24,76 @@ pub fn write_all(
     folder: &Path,
     picture: &(dyn Fn(&UnitId) -> Option<RgbImage> + Sync),
 ) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    type Renderer = fn(&Report, &mut dyn Write) -> io::Result<()>;
-    let renderers: [Renderer; 3] = [json::write, csv::write, markdown::write];
-    let mut results: Vec<Result<PathBuf>> = FILES
-        .iter()
-        .zip(renderers)
-        .map(|(name, render)| {
+    let mut written = Written::files(report, folder)?;
+    let pictured: Vec<&UnitId> = pictured(report).collect();
+    written.pictures(folder, &pictured, picture);
+    written.finish()
+}
+
+/// The units whose entry names a picture.
+pub(super) fn pictured(report: &Report) -> impl Iterator<Item = &UnitId> {
+    report.units.iter().filter(|u| u.picture.is_some()).map(|u| &u.id)
+}
+
+/// What was written, and what could not be.
+pub(super) struct Written(Vec<Result<PathBuf>>);
+
+impl Written {
+    /// Writes all but the pictures.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder cannot be made.
+    pub fn files(report: &Report, folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        type Renderer = fn(&Report, &mut dyn Write) -> io::Result<()>;
+        let renderers: [Renderer; 3] = [json::write, csv::write, markdown::write];
+        let write = |(name, render): (&&str, Renderer)| {
             let path = folder.join(name);
             write_atomically(&path, |out| render(report, out)).map(|()| path)
-        })
-        .collect();
+        };
+        Ok(Self(FILES.iter().zip(renderers).map(write).collect()))
+    }
 
-    let pictured: Vec<&UnitId> = report.units.iter().filter(|u| u.picture.is_some()).map(|u| &u.id).collect();
-    if !pictured.is_empty() {
+    /// Draws and writes pictures on all cores.
+    pub fn pictures(
+        &mut self,
+        folder: &Path,
+        units: &[&UnitId],
+        picture: &(dyn Fn(&UnitId) -> Option<RgbImage> + Sync),
+    ) {
+        if units.is_empty() {
+            return;
+        }
         let pictures = folder.join("pictures");
         match std::fs::create_dir_all(&pictures) {
-            Err(e) => results.push(Err(Error::io("create", &pictures)(e))),
+            Err(e) => self.failed(Error::io("create", &pictures)(e)),
             Ok(()) => {
-                let written: Vec<_> = pictured.par_iter().map(|&id| write_picture(id, folder, picture)).collect();
-                results.extend(written);
+                let written: Vec<_> = units.par_iter().map(|&id| write_picture(id, folder, picture)).collect();
+                self.0.extend(written);
             }
         }
     }
 
-    let (mut paths, mut errors) = (Vec::with_capacity(results.len()), Vec::new());
-    for result in results {
-        match result {
-            Ok(path) => paths.push(path),
-            Err(e) => errors.push(e),
-        }
+    /// Something that should have been written was not.
+    pub fn failed(&mut self, error: Error) {
+        self.0.push(Err(error));
     }
-    match errors.len() {
-        0 => Ok(paths),
-        1 => Err(errors.remove(0)),
-        _ => Err(Error::Several { errors }),
+
+    /// # Errors
+    /// One error as it is, several as [`Error::Several`].
+    pub fn finish(self) -> Result<Vec<PathBuf>> {
+        let (mut paths, mut errors) = (Vec::with_capacity(self.0.len()), Vec::new());
+        for result in self.0 {
+            match result {
+                Ok(path) => paths.push(path),
+                Err(e) => errors.push(e),
+            }
+        }
+        match errors.len() {
+            0 => Ok(paths),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Several { errors }),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::exemplars::{Exemplar, UnitExemplars};
 use crate::{Region, Result, UnitId};
 use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
+use std::borrow::Borrow;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -35,17 +36,17 @@ pub enum Framing {
 ///
 /// `image` gives the probe images by number, as they were before normalisation; regions are scaled to them when the
 /// sizes differ. Images that it does not know are left out. None when nothing is left, as for dead units.
-pub fn contact_sheet(
+pub fn contact_sheet<I: Borrow<RgbImage>>(
     unit: &UnitExemplars,
     framing: Framing,
-    image: impl Fn(usize) -> Option<RgbImage>,
+    image: impl Fn(usize) -> Option<I>,
 ) -> Option<RgbImage> {
     let shown = |exemplar: &Exemplar| {
         let image = image(exemplar.image)?;
         match framing {
-            Framing::Whole => tile(&exemplar.region, &image),
+            Framing::Whole => tile(&exemplar.region, image.borrow()),
             Framing::Crop => {
-                let (region, image) = cropped(&exemplar.region, &image);
+                let (region, image) = cropped(&exemplar.region, image.borrow());
                 tile(&region, &image)
             }
         }
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn unknown_images_and_dead_units_give_no_picture() {
-        assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), Framing::Whole, |_| None), None);
+        assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), Framing::Whole, |_| None::<RgbImage>), None);
         assert_eq!(contact_sheet(&unit(3, Region::empty(4, 4)), Framing::Whole, |_| Some(RgbImage::new(0, 0))), None);
     }
 

@@ -44,7 +44,7 @@ impl Pgd {
 
 /// One step of `epsilon` against every value, in the direction that raises the loss.
 ///
-/// **Shapes:** `input` is `[N, C, H, W]` as [`Probe::tensor`](crate::probe::Probe::tensor) returns it, `labels` `[N]`;
+/// **Shapes:** `input` is `[N, C, H, W]` as [`Batch::input`](crate::probe::Batch::input) is, `labels` `[N]`;
 /// the result is like `input`, on the model's device and in its kind.
 /// **Units and range:** `epsilon` in units of 0-1 pixels, above 0 and at most 1; input and result are normalised by
 /// `preprocess`, and no pixel leaves 0 to 1. Values are not rounded to 8 bits.
@@ -68,10 +68,11 @@ pub fn fgsm(
 
 /// Many smaller steps against every value from a random start, all within `epsilon` of the image.
 ///
-/// `first` is the number of the first image in its set: image `first + i` always starts from the same random numbers,
+/// `numbers` are those of the images in their set: an image of one number always starts from the same random numbers,
 /// however the set is cut into batches.
 ///
-/// **Shapes, units, range, errors:** as [`fgsm`], and [`Error::Invalid`] when `options` are out of range.
+/// **Shapes, units, range, errors:** as [`fgsm`]; [`Error::Invalid`] when `options` are out of range; [`Error::Shape`]
+/// unless there is a number for each image.
 /// **Source:** projected gradient descent, Madry et al., "Towards Deep Learning Models Resistant to Adversarial
 /// Attacks", 2017, arXiv 1706.06083, in the maximum norm. Differs: of all places on the way the one with the highest
 /// loss is kept, for every image of its own, not the last.
@@ -81,12 +82,16 @@ pub fn pgd(
     labels: &Tensor,
     preprocess: &Preprocess,
     options: &Pgd,
-    first: usize,
+    numbers: &[usize],
 ) -> Result<Tensor> {
     options.validate()?;
     let clean = model.prepare(input)?;
+    if clean.size().first() != Some(&(numbers.len() as i64)) {
+        let expected = format!("[{}, C, H, W], an image per number", numbers.len());
+        return Err(Error::Shape { what: "images to attack".into(), received: clean.size(), expected });
+    }
     let ball = Ball::around(&clean, preprocess, options.epsilon)?;
-    let mut at = ball.random(&clean, options.epsilon, options.seed, first)?;
+    let mut at = ball.random(&clean, options.epsilon, options.seed, numbers)?;
     let mut best: Option<(Tensor, Tensor)> = None;
     for step in 0..options.steps {
         let (gradient, logits) = gradient(model, &at, labels)?;
@@ -156,13 +161,13 @@ impl Ball {
     }
 
     /// A random place within reach of each image.
-    fn random(&self, images: &Tensor, epsilon: f64, seed: u64, first: usize) -> Result<Tensor> {
+    fn random(&self, images: &Tensor, epsilon: f64, seed: u64, numbers: &[usize]) -> Result<Tensor> {
         let size = images.size();
-        let (n, values) = (size[0] as usize, size[1..].iter().product::<i64>() as usize);
+        let values = size[1..].iter().product::<i64>() as usize;
         let seed = seed::mix(seed, seed::salt("pgd"));
-        let mut moves = Vec::with_capacity(n * values);
-        for i in 0..n {
-            let mut rng = fastrand::Rng::with_seed(seed::mix(seed, (first + i) as u64));
+        let mut moves = Vec::with_capacity(numbers.len() * values);
+        for number in numbers {
+            let mut rng = fastrand::Rng::with_seed(seed::mix(seed, *number as u64));
             moves.extend((0..values).map(|_| seed::uniform(&mut rng, -epsilon as f32, epsilon as f32)));
         }
         let place = || {

@@ -1,7 +1,7 @@
 //! Images made worse, at five severities.
 
 use super::{frost, pixels};
-use crate::probe::{Probe, seed};
+use crate::probe::{Changed, Images, seed};
 use crate::{Error, Result};
 use image::RgbImage;
 use std::{fmt, str::FromStr};
@@ -146,15 +146,23 @@ impl FromStr for Corruption {
     }
 }
 
-/// The same probe with every image made worse; names, labels and preprocessing stay.
+/// The same images, every one made worse; names, labels and preprocessing stay.
 ///
 /// Image `i` has random numbers of its own, whatever the other images are.
 /// **Errors:** [`Error::Invalid`] if there is no image.
-pub fn corrupted(probe: &Probe, corruption: Corruption, severity: Severity, seed: u64) -> Result<Probe> {
-    if probe.is_empty() {
+pub fn corrupted<I: Images>(
+    images: I,
+    corruption: Corruption,
+    severity: Severity,
+    seed: u64,
+) -> Result<Changed<I, impl Fn(usize, &RgbImage) -> RgbImage + Send + Sync>> {
+    if images.is_empty() {
         return Err(Error::invalid("images to corrupt", "no image", "at least 1"));
     }
-    Ok(probe.map(|i, image| corruption.apply(image, severity, seed::mix(seed, i as u64))))
+    let label = format!("{corruption} {} from {seed}", severity.get());
+    Ok(Changed::new(images, label, move |i, image: &RgbImage| {
+        corruption.apply(image, severity, seed::mix(seed, i as u64))
+    }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A word painted on every image.
 
 use crate::probe::paint::{Place, TextSize, TextStyle, text_stamp};
-use crate::probe::{Probe, seed};
+use crate::probe::{Changed, Images, seed};
 use crate::{Error, Result};
 use image::RgbImage;
 
@@ -11,7 +11,7 @@ const WORDS: [&str; 24] = [
     "much", "often", "only", "other", "some", "still", "then", "very", "which", "with", "yes",
 ];
 
-/// The same probe with a random word painted on every image, at a random place, a fifth to a third of the image high
+/// The same images with a random word painted on every image, at a random place, a fifth to a third of the image high
 /// where there is room; names, labels and preprocessing stay.
 ///
 /// Half of the words are black on a white plate or white on a black one; the others have no plate and are black on
@@ -19,21 +19,25 @@ const WORDS: [&str; 24] = [
 ///
 /// Words that stand in the name of a class are not used. Image `i` has random numbers of its own.
 /// **Errors:** [`Error::Invalid`] if there is no image, or if the classes' names leave no word.
-pub fn painted_text(probe: &Probe, seed: u64) -> Result<Probe> {
-    if probe.is_empty() {
+pub fn painted_text<I: Images>(
+    images: I,
+    seed: u64,
+) -> Result<Changed<I, impl Fn(usize, &RgbImage) -> RgbImage + Send + Sync>> {
+    if images.is_empty() {
         return Err(Error::invalid("images to paint text on", "no image", "at least 1"));
     }
     let names = |word: &str| {
         let words = |class: &String| class.split(|c: char| !c.is_alphanumeric()).any(|w| w.eq_ignore_ascii_case(word));
-        probe.classes().iter().any(words)
+        images.classes().iter().any(words)
     };
     let words: Vec<&str> = WORDS.into_iter().filter(|word| !names(word)).collect();
     if words.is_empty() {
         let allowed = format!("names that do not have all of {} in them", WORDS.join(", "));
         return Err(Error::invalid("class names", "names that leave no word to paint", allowed));
     }
+    let label = format!("painted text from {seed}");
     let seed = seed::mix(seed, seed::salt("painted text"));
-    Ok(probe.map(|i, image| {
+    Ok(Changed::new(images, label, move |i, image: &RgbImage| {
         let mut rng = fastrand::Rng::with_seed(seed::mix(seed, i as u64));
         let word = words[rng.usize(..words.len())];
         let word = if rng.bool() { word.to_uppercase() } else { word.to_string() };

@@ -14,7 +14,7 @@ use tch_audit::evaluate::robustness::compare::compare;
 use tch_audit::evaluate::robustness::corrupt::Severity;
 use tch_audit::evaluate::robustness::{Options, Robustness, table};
 use tch_audit::graph::Mask;
-use tch_audit::probe::{ImageFolder, Probe};
+use tch_audit::probe::{ImageFolder, ImageStream, Images, example};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
@@ -48,12 +48,12 @@ pub struct Before {
 
 impl Evaluate {
     /// The labelled images, if there are to be any.
-    pub fn images(&self, input: &Input) -> anyhow::Result<Option<Probe>> {
+    pub fn images(&self, input: &Input) -> anyhow::Result<Option<ImageStream>> {
         let Some(folder) = &self.evaluate else { return Ok(None) };
         self.options()?;
-        let images = ImageFolder::open(folder).preprocess(input.preprocess()?).load().context("--evaluate")?;
+        let images = ImageFolder::open(folder).preprocess(input.preprocess()?).stream().context("--evaluate")?;
         anyhow::ensure!(
-            images.labels().is_some(),
+            !images.classes().is_empty(),
             "--evaluate: received images without classes in {}, allowed one sub-folder per class",
             folder.display()
         );
@@ -72,7 +72,7 @@ impl Evaluate {
     }
 
     /// The untouched model, and random units edited in its copies.
-    pub fn before(&self, file: &Path, graph: &Traced<'_>, edit: &Edit, images: &Probe) -> anyhow::Result<Before> {
+    pub fn before(&self, file: &Path, graph: &Traced<'_>, edit: &Edit, images: &dyn Images) -> anyhow::Result<Before> {
         let options = self.options()?;
         let measured = self.measure(graph.model(), || Ok(Model::load(file)?), images, &options)?;
         let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };
@@ -82,7 +82,7 @@ impl Evaluate {
             let seed = self.seed.wrapping_add(draw as u64);
             // The sites may have no other units.
             let Some((units, _)) = draw_like(graph, (edit.units(), &methods), images, seed)? else { break };
-            let example = images.tensor(0..images.len().min(2))?;
+            let example = example(images, 2)?;
             let edited = || -> anyhow::Result<Model<'static>> {
                 let copy = Model::load(file)?;
                 let graph = Traced::new(&copy, &example)?;
@@ -101,7 +101,7 @@ impl Evaluate {
         model: &Model<'_>,
         edit: &Edit,
         example: &Tensor,
-        images: &Probe,
+        images: &dyn Images,
         before: Before,
     ) -> anyhow::Result<String> {
         let copy = || -> anyhow::Result<Model<'static>> {
@@ -116,7 +116,7 @@ impl Evaluate {
     }
 
     /// A masked model against the plain one. Masks and gradients do not go together: nothing is attacked.
-    pub fn masked(&self, graph: &Traced<'_>, masks: &[Mask], images: &Probe) -> anyhow::Result<String> {
+    pub fn masked(&self, graph: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> anyhow::Result<String> {
         let mut options = self.options()?;
         options.adversarial = false;
         let before = Robustness::measure(graph.model(), None, images, &options)?;
@@ -129,7 +129,7 @@ impl Evaluate {
         &self,
         model: &Model<'_>,
         copy: impl FnOnce() -> anyhow::Result<Model<'static>>,
-        images: &Probe,
+        images: &dyn Images,
         options: &Options,
     ) -> anyhow::Result<Robustness> {
         let copy = if options.adversarial { Some(copy()?) } else { None };

@@ -166,9 +166,10 @@ impl Audit {
         images: &dyn Images,
         settings: &Settings,
         policies: &Policies,
-        exemplars: Held,
+        exemplars: impl Into<Held>,
         leftovers: &mut Leftovers,
     ) -> Result<Audit> {
+        let exemplars = exemplars.into();
         exemplars.outline().belong_to(images)?;
         let mut seconds = Vec::new();
         let mut clock = Instant::now();

@@ -224,7 +224,8 @@ fn evaluations_of_a_folder_are_those_of_its_loaded_images_and_unreadable_ones_sh
         let evaluations = [Evaluation::new("clean", validation, test).unwrap(), dark];
         let units = (candidates.as_slice(), &Methods::default());
         let choice = choose(&graph, units, &evaluations, Some(&layer), &choose::Options::default()).unwrap();
-        let options = compare::Options { draws: 2, ..Default::default() };
+        let mut options = compare::Options::default();
+        options.draws = 2;
         let units = (&candidates[..1], &Methods::default());
         let outcome = compare(&graph, units, &evaluations, Some(&layer), &options).unwrap();
         format!("{choice:?} {:?}", outcome.comparisons)

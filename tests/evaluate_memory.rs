@@ -45,12 +45,10 @@ fn work(folder: &Path, per_class: usize) {
     let images = ImageFolder::open(folder).preprocess(preprocess).limit_per_class(per_class).stream().unwrap();
     let traced = Traced::new(&model, &example(&images, 1).unwrap()).unwrap();
     assert_eq!(correct(&traced, &[], &images).unwrap().len(), 2 * per_class);
-    let options = Options {
-        severities: vec![Severity::new(3).unwrap()],
-        corruptions: vec![Corruption::Contrast],
-        adversarial: false,
-        ..Options::default()
-    };
+    let mut options = Options::default();
+    options.severities = vec![Severity::new(3).unwrap()];
+    options.corruptions = vec![Corruption::Contrast];
+    options.adversarial = false;
     let robustness = Robustness::measure(&model, None, &images, &options).unwrap();
     assert!(robustness.evaluations.iter().all(|e| e.right.len() == 2 * per_class));
 }

@@ -47,7 +47,7 @@ fn json_reads_back_the_same_and_ends_with_a_newline() {
 #[test]
 fn timings_are_the_last_object_and_the_only_difference_between_equal_runs() {
     let (a, mut b) = (sample(), sample());
-    b.run = Run { date: "tomorrow".into(), stages: vec![Stage { name: "observe".into(), seconds: 9.0 }] };
+    b.run = Run { date: "tomorrow".into(), stages: vec![Stage { name: "observe".into(), seconds: 9.0 }], kept: 3 };
     let (a_json, b_json) = (rendered(&a, json::write), rendered(&b, json::write));
     let before_run = |t: &str| t.split("\n  \"run\": {").next().unwrap().to_string();
     assert_ne!(a_json, b_json);
@@ -758,6 +758,7 @@ fn sample() -> Report {
             seed: 7,
             sites: vec!["auto".into()],
             describer: "concepts v1, 42 concepts, seed 7".into(),
+            sources: vec!["painted".into()],
             sayings: None,
         },
         accuracy: Some(ModelAccuracy::new(Accuracy::new(811, 1000), 10)),
@@ -792,7 +793,7 @@ fn sample() -> Report {
             unit("layer3.1.conv2", 9, "nothing in the bank", Status::Abstained, 0.1),
             unit("layer3.1.conv2", 11, "dead: it never varies", Status::Dead, 0.0),
         ],
-        run: Run { date: String::new(), stages: vec![Stage { name: "observe".into(), seconds: 1.5 }] },
+        run: Run { date: String::new(), stages: vec![Stage { name: "observe".into(), seconds: 1.5 }], kept: 0 },
         ..Report::default()
     }
     .finish()

@@ -386,14 +386,13 @@ fn a_folder_is_measured_as_its_loaded_images_are_and_unreadable_ones_shift_nothi
         }
     }
     let open = || ImageFolder::open(root.path()).preprocess(preprocess()).corrupt(Corrupt::Skip);
-    let options = Options {
-        severities: vec![Severity::new(3).unwrap()],
-        corruptions: vec![Corruption::GaussianNoise, Corruption::Jpeg],
-        epsilon: 0.1,
-        ..Options::default()
-    };
+    let options = with(Options::default(), |o| {
+        o.severities = vec![Severity::new(3).unwrap()];
+        o.corruptions = vec![Corruption::GaussianNoise, Corruption::Jpeg];
+        o.epsilon = 0.1;
+    });
     let measure = |images: &dyn Images, limit| {
-        Robustness::measure(&model, None, images, &Options { limit, ..options.clone() }).unwrap()
+        Robustness::measure(&model, None, images, &with(options.clone(), |o| o.limit = limit)).unwrap()
     };
     let (loaded, stream) = (open().load().unwrap(), open().stream().unwrap());
     for limit in [None, Some(10)] {

@@ -159,7 +159,8 @@ fn the_last_layer_is_found_through_the_constant_factor() {
     let graph = Traced::new(&model, &warm_up(&net)).unwrap();
     let layer = LastLayer::of(&graph).unwrap();
     let data = probe::drawn(2, 32, 5).unwrap();
-    let features = layer.features(&graph, &[], &data).unwrap();
+    let (features, numbers) = layer.features(&graph, &[], &data).unwrap();
+    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
     assert_eq!(features.size(), [20, 8 * WIDTH]);
     let logits = layer.current(&model).unwrap().logits(&features) * 0.125;
     let output = model.forward(&data.tensor(0..20).unwrap()).unwrap();

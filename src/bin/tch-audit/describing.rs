@@ -103,3 +103,36 @@ impl Describing {
         milan::Options { search, compat, ..milan::Options::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        describing: Describing,
+    }
+
+    fn search(flags: &[&str]) -> SearchOptions {
+        // There is no such file: it is read when the describer is made, not before.
+        let line = [&["x", "--checkpoint", "/no/such/milan.pth"], flags].concat();
+        match Line::try_parse_from(line).map(|line| line.describing.words()) {
+            Ok(Ok(Words::Milan { options, .. })) => options.search,
+            other => panic!("{:?}", other.err()),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_search_is_left_to_the_checkpoint() {
+        assert_eq!(search(&[]), SearchOptions::default());
+        assert_eq!(search(&["--official"]), SearchOptions::default());
+        let said = search(&["--beam", "7", "--lambda", "0.5"]);
+        assert_eq!(said, SearchOptions { beam: Some(7), temperature: Some(0.5), ..SearchOptions::default() });
+        let said = search(&["--strategy", "mi-greedy", "--length", "4"]);
+        let greedy = (Some(Strategy::Greedy), Some(true), Some(4));
+        assert_eq!((said.strategy, said.mutual_information, said.length), greedy);
+        assert_eq!((said.beam, said.temperature), (None, None));
+    }
+}

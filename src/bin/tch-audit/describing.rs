@@ -9,7 +9,7 @@ use std::time::Duration;
 use tch_audit::describe::Describer;
 use tch_audit::describe::command::{self, Command};
 use tch_audit::describe::concepts::Concepts;
-use tch_audit::describe::milan::{self, Checkpoint, Milan, Strategy};
+use tch_audit::describe::milan::{self, Checkpoint, Milan, SearchOptions, Strategy};
 use tch_audit::evidence::{EvidenceSource, Painted};
 use tch_audit::exemplars::Compat;
 
@@ -117,6 +117,14 @@ impl Describing {
         let missing =
             "--describer milan: give MILAN's weights with --checkpoint FILE; docs/milan.md says where they are";
         let checkpoint = Checkpoint::load(self.checkpoint.as_ref().context(missing)?)?;
+        let mut options = milan::Options::default();
+        options.search = self.search();
+        options.compat = if self.official { Compat::Official } else { Compat::Fixed };
+        Ok(Milan::new(&checkpoint, options)?)
+    }
+
+    /// How MILAN is to search, as far as it was said.
+    fn search(&self) -> SearchOptions {
         let strategy = self.strategy.map(|name| match name {
             Strategies::Greedy => (Strategy::Greedy, false),
             Strategies::MiGreedy => (Strategy::Greedy, true),
@@ -124,18 +132,46 @@ impl Describing {
             Strategies::MiBeam => (Strategy::Beam, true),
             Strategies::Rerank => (Strategy::Rerank, false),
         });
-        let mut options = milan::Options::default();
-        options.search.strategy = strategy.map(|(strategy, _)| strategy);
-        options.search.mutual_information = strategy.map(|(_, mutual)| mutual);
-        options.search.beam = self.beam;
-        options.search.length = self.length;
-        options.search.temperature = self.lambda;
-        options.compat = if self.official { Compat::Official } else { Compat::Fixed };
-        Ok(Milan::new(&checkpoint, options)?)
+        SearchOptions {
+            strategy: strategy.map(|(strategy, _)| strategy),
+            mutual_information: strategy.map(|(_, mutual)| mutual),
+            beam: self.beam,
+            length: self.length,
+            temperature: self.lambda,
+        }
     }
 }
 
 /// The names of a table, and others.
 fn names<T>(table: &'static [(&'static str, T)], others: &[&'static str]) -> PossibleValuesParser {
     PossibleValuesParser::new(table.iter().map(|(name, _)| *name).chain(others.iter().copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        describing: Describing,
+    }
+
+    fn search(flags: &[&str]) -> SearchOptions {
+        let line = [&["x", "--checkpoint", "/no/such/milan.pth"], flags].concat();
+        Line::try_parse_from(line).map_or_else(|error| panic!("{error}"), |line| line.describing.search())
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_search_is_left_to_the_checkpoint() {
+        assert_eq!(search(&[]), SearchOptions::default());
+        assert_eq!(search(&["--official"]), SearchOptions::default());
+        let said = search(&["--beam", "7", "--lambda", "0.5"]);
+        assert_eq!(said, SearchOptions { beam: Some(7), temperature: Some(0.5), ..SearchOptions::default() });
+        let said = search(&["--strategy", "mi-greedy", "--length", "4"]);
+        let greedy = (Some(Strategy::Greedy), Some(true), Some(4));
+        assert_eq!((said.strategy, said.mutual_information, said.length), greedy);
+        assert_eq!((said.beam, said.temperature), (None, None));
+    }
 }

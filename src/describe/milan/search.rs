@@ -121,3 +121,18 @@ impl Search {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_asked_for_is_as_it_was() {
+        let own = Search { beam: 9, length: 6, compat: Compat::Official, ..Search::default() };
+        assert_eq!(SearchOptions::default().or(own.clone()), own);
+        let asked = SearchOptions { beam: Some(2), temperature: Some(0.5), ..SearchOptions::default() };
+        assert_eq!(asked.or(own.clone()), Search { beam: 2, temperature: 0.5, ..own.clone() });
+        let other = Search { strategy: Strategy::Sample(3), mutual_information: true, ..Search::default() };
+        assert_eq!(SearchOptions::from(other.clone()).or(own), Search { compat: Compat::Official, ..other });
+    }
+}

@@ -223,9 +223,9 @@ mod tests {
     fn arrays_in_pieces_are_read_whole_in_part_and_by_the_format_s_own_reader() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
+        let floats: Vec<f32> = (0..10).map(|i| i as f32).collect();
         let mut arrays = Arrays::default();
         arrays.add("bytes", Dtype::U8, &[3], &[7u8, 8, 9]);
-        let floats: Vec<f32> = (0..10).map(|i| i as f32).collect();
         arrays.later("floats", Dtype::F32, &[2, 5], |put| {
             floats.chunks(3).try_for_each(|some| put(bytemuck::cast_slice(some)))
         });

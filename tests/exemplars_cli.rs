@@ -124,6 +124,14 @@ fn the_number_of_threads_does_not_matter() {
     }
 }
 
+/// Of earlier versions, whose maxima were an option.
+#[test]
+fn asking_for_maxima_is_allowed_and_changes_nothing() {
+    let out = TempDir::new().unwrap();
+    succeeds(command("model.pt", out.path(), &["--maxima"]).output().unwrap());
+    assert!(std::fs::read(out.path().join(FILE)).unwrap() == whole());
+}
+
 /// The line that the documentation shows for GNU parallel; where that is not installed, with xargs.
 #[test]
 fn shards_in_parallel_give_the_same_bytes() {
@@ -215,7 +223,7 @@ fn an_estimate_runs_nothing() {
     let output = command("model.pt", &none, &["--estimate"]).output().unwrap();
     let said = String::from_utf8(output.stdout.clone()).unwrap();
     succeeds(output);
-    assert!(said.contains("14 units, 1 pass, 120 forward images"), "{said}");
+    assert!(said.contains("14 units, 1 pass, 120 forward images") && said.contains("to hold all units"), "{said}");
     assert!(!none.exists());
 }
 

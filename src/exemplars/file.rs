@@ -184,7 +184,7 @@ pub(super) fn write(path: &Path, states: &States<'_>) -> Result<()> {
     // What is in memory of the summaries: little beside the candidates.
     let room = (units << 10).clamp(1 << 20, summaries::ROOM as usize);
     let mut arrays = Arrays::default();
-    arrays.add("summary.images", Dtype::I64, &[images.len()], &images);
+    arrays.later("summary.images", Dtype::I64, &[images.len()], |put| put(bytemuck::cast_slice(&images)));
     sites.iter().for_each(|site| site.put(&mut arrays, states, images.len(), room));
     names.put(&mut arrays);
     let headers = sites.iter().map(|site| site.header.clone()).collect();

@@ -158,8 +158,8 @@ impl Stored {
     /// Whether this is what `traced` does on `images`; all of them are read for it, the units are not.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the first difference: the model's fingerprint, the number of images, their
-    /// preprocessing, names and labels, what they show; what reading the images returns.
+    /// [`Error::Invalid`] that names the first difference: the number of images, the model's fingerprint, the images' names
+    /// and labels, their preprocessing, what they show; what reading the images returns.
     pub fn belongs_to(&self, traced: &Traced<'_>, images: &dyn Images) -> Result<()> {
         #[derive(Serialize)]
         struct Of<'a> {
@@ -167,6 +167,11 @@ impl Stored {
             probe: &'a ProbeSet,
         }
         let (model, probe) = (traced.fingerprint()?, ProbeSet::of(images));
+        if probe.images != self.header.probe.images {
+            let received = format!("exemplars over {} images", self.header.probe.images);
+            let allowed = format!("{} (as now)", probe.images);
+            return Err(Error::invalid(self.path.display().to_string(), received, allowed));
+        }
         let mine = Of { model: &model, probe: &probe };
         same(&mine, &Of { model: &self.header.model, probe: &self.header.probe }, &self.path, "(as now)")?;
         let all: Vec<usize> = (0..images.len()).collect();

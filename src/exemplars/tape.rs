@@ -135,7 +135,8 @@ impl Tape {
 
     fn add(&mut self, batch: usize, images: usize, units: usize) {
         self.blocks.push(Block { batch, images, offset: self.end, place: Arc::clone(&self.place) });
-        self.end = self.end.saturating_add(8 * images as u64 * units as u64);
+        let bytes = (images as u64).saturating_mul(units as u64).saturating_mul(8);
+        self.end = self.end.saturating_add(bytes);
     }
 
     /// Sees to it that all blocks are on the disk.
@@ -168,6 +169,25 @@ impl Tape {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_much_for_memory_is_in_a_file() {
+        for (bytes, in_memory) in [(16, true), (17, false)] {
+            let place = Place::new(bytes, 16).unwrap();
+            assert_eq!(matches!(*place, Place::Memory(_)), in_memory);
+            // The second pass goes on behind the first.
+            let mut first = Tape::new(Arc::clone(&place), 0);
+            first.append(0, 1, &[1.0, 2.0]).unwrap();
+            let mut second = Tape::new(place, first.end());
+            second.append(0, 1, &[3.0, 4.0]).unwrap();
+            let of = |tape: &Tape| {
+                let (block, mut out) = (&tape.blocks()[0], [0.0; 2]);
+                block.place.read(block.offset, &mut out).unwrap();
+                out
+            };
+            assert_eq!((of(&first), of(&second)), ([1.0, 2.0], [3.0, 4.0]));
+        }
+    }
 
     #[test]
     fn a_tape_goes_on_where_its_checkpoint_was() {

@@ -593,6 +593,20 @@ fn what_a_file_belongs_to_is_told() {
         stored.belongs_to(&traced, images)
     };
     belongs(&bench.net, &bench.probe).unwrap();
+    // A file that became another image.
+    let (photos, again) = (folder(), folder());
+    let save = |i: usize, image: &RgbImage| image.save(photos.path().join(format!("{i:02}.png"))).unwrap();
+    (0..20).for_each(|i| save(i, bench.probe.image(i)));
+    let preprocess = bench.probe.preprocess().clone();
+    let stream = ImageFolder::open(photos.path()).preprocess(preprocess).stream().unwrap();
+    bench.with(&stream, &everything(), |run| run.write(again.path())).unwrap();
+    let model = bench.net.model();
+    let traced = Traced::new(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
+    let of_files = Stored::open(again.path()).unwrap();
+    of_files.belongs_to(&traced, &stream).unwrap();
+    save(7, &RgbImage::new(8, 8));
+    let other = of_files.belongs_to(&traced, &stream).unwrap_err().to_string();
+    assert!(other.contains("other images of the same names"), "{other}");
     let error = |net: &Net, images: &Probe| belongs(net, images).unwrap_err().to_string();
     assert!(error(&Net::new(2), &bench.probe).contains("the model's fingerprint"));
     let fewer = bench.probe.select(&(0..19).collect::<Vec<_>>()).unwrap();
@@ -602,7 +616,7 @@ fn what_a_file_belongs_to_is_told() {
     let renamed = Probe::from_images(images, Some(renamed), None, bench.probe.preprocess().clone()).unwrap();
     assert!(error(&bench.net, &renamed).contains("the fingerprint of the probe set"));
     let repainted = bench.probe.map(|i, image| if i == 3 { RgbImage::new(8, 8) } else { image.clone() });
-    assert!(error(&bench.net, &repainted).contains("other images of the same names"));
+    assert!(error(&bench.net, &repainted).contains("probe set"));
     stored.chosen_by(&with(everything(), |o| (o.batch_size, o.budget) = (9, Some(1 << 20)))).unwrap();
     let other = stored.chosen_by(&with(everything(), |o| o.weakest = 4)).unwrap_err().to_string();
     assert!(other.contains("`options.weakest` = 3") && other.contains("allowed 4"), "{other}");

@@ -1,5 +1,6 @@
-//! Memory does not grow with the number of images. Alone in its process, whose peak it measures.
+//! Memory of exemplars does not grow with the number of images.
 
+use super::{is_parent, measured};
 use image::RgbImage;
 use std::borrow::Cow;
 use tch::nn;
@@ -63,27 +64,6 @@ impl Images for Noise {
     }
 }
 
-/// The largest resident set so far, in KB.
-fn peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches(" kB").trim().parse().ok()
-}
-
-/// Peak memory in KB of a process of its own that shows a network so many images, with or without keeping exemplars.
-fn measured(images: usize, exemplars: bool) -> u64 {
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "fifty_thousand_images_take_the_memory_of_five_hundred", "--nocapture"]);
-    // The allocator gives large blocks back at once, so that what is measured is what is kept and not how it lay.
-    child.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_ARENA_MAX", "1").env("RAYON_NUM_THREADS", "2");
-    let output = child.env(CHILD, format!("{images} {exemplars}")).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let peak = said.lines().find_map(|l| l.rsplit_once("peak: ")).unwrap_or_else(|| panic!("{said}"));
-    peak.1.trim().parse().unwrap()
-}
-
-const CHILD: &str = "TCH_AUDIT_MEMORY_CHILD";
-
 fn work(images: usize, exemplars: bool) {
     let vs = nn::VarStore::new(Device::Cpu);
     let mean = |x: &Tensor| x.mean_dim([2i64, 3].as_slice(), false, None::<tch::Kind>);
@@ -106,18 +86,16 @@ fn work(images: usize, exemplars: bool) {
 
 #[test]
 fn fifty_thousand_images_take_the_memory_of_five_hundred() {
-    if peak().is_none() {
-        println!("skipped: this system does not tell a process its peak memory");
-        return;
-    }
-    if let Ok(task) = std::env::var(CHILD) {
+    let parent = is_parent(|task| {
         let (images, exemplars) = task.split_once(' ').unwrap();
         work(images.parse().unwrap(), exemplars == "true");
-        println!("peak: {}", peak().unwrap());
+    });
+    if !parent {
         return;
     }
-    let bare = measured(500, false);
-    let (few, many) = (measured(500, true) - bare, measured(50_000, true) - measured(50_000, false));
+    let test = "exemplars::fifty_thousand_images_take_the_memory_of_five_hundred";
+    let of = |images: usize, exemplars: bool| measured(test, format!("{images} {exemplars}"));
+    let (few, many) = (of(500, true) - of(500, false), of(50_000, true) - of(50_000, false));
     println!("above the bare passes: {few} KB with 500 images, {many} KB with 50,000");
     assert!(many as f64 <= 1.05 * few as f64);
 }

@@ -390,6 +390,7 @@ fn sarif_stays_below_the_limits_of_github_and_says_so() {
         .map(|unit| Finding {
             unit: UnitId::new("s", unit),
             level: if unit % 3 == 0 { Level::Deny } else { Level::Warn },
+            description: String::new(),
             ..finding.clone()
         })
         .collect();

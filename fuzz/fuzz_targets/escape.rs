@@ -113,7 +113,7 @@ fn report(input: &Input) -> Option<Report> {
         let evaluation = |name: &str, before| Evaluation {
             name: name.to_string(),
             before: Accuracy::new(before, 2),
-            zeroed: accuracy,
+            edited: accuracy,
             ..Evaluation::default()
         };
         let evaluations = vec![evaluation(text, 2), evaluation(&input.class, 0)];
@@ -123,7 +123,7 @@ fn report(input: &Input) -> Option<Report> {
             action: text.clone(),
             chosen: flagged.iter().take(1).cloned().collect(),
             coupled: flagged.clone(),
-            not_zeroed: flagged.iter().map(|u| NotZeroed { unit: u.clone(), reason: text.clone() }).collect(),
+            left_out: flagged.iter().map(|u| LeftOut { unit: u.clone(), reason: text.clone() }).collect(),
             flagged,
             sweep: vec![SweepPoint { removed: 1, validation }],
             gap: Gap::between(&evaluations, text, &input.class),

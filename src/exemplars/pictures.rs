@@ -70,7 +70,7 @@ mod tests {
         let sizes = |room| groups(&units, room).iter().map(|g| g.len()).collect::<Vec<_>>();
         assert_eq!(sizes(3), [3, 1, 1]);
         assert_eq!(sizes(4), [4, 1]);
-        assert_eq!(sizes(1), [1, 2, 1, 1]);
+        assert_eq!(sizes(1), [1, 1, 1, 1, 1]);
         assert_eq!(sizes(100), [5]);
         assert!(groups(&[], 3).is_empty());
     }

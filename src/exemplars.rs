@@ -36,10 +36,10 @@ pub use merge::merge;
 pub use npy::{export_npy, import_npy};
 pub use options::{Compat, Options};
 pub(crate) use pictures::with_pictures;
-pub use run::{Done, FILE, Run};
+pub use run::{Done, Run};
 pub use shard::Shard;
 pub use sketch::Sketch;
-pub use stored::{Stored, StoredSite};
+pub use stored::{FILE, Stored, StoredSite};
 pub use summaries::Summaries;
 
 use crate::graph::{Site, Traced};

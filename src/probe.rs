@@ -15,6 +15,7 @@ use std::{ops::Range, path::PathBuf, sync::Arc};
 use tch::Tensor;
 
 mod ahead;
+mod batch;
 mod changed;
 mod decode;
 mod drawn;
@@ -34,12 +35,13 @@ mod selected;
 mod shape;
 mod stream;
 
+pub use batch::{Batch, Corrupt, Digest, Made, Maker, Want};
 pub use changed::Changed;
 pub use drawn::drawn;
-pub use folder::{Corrupt, ImageFolder};
+pub use folder::ImageFolder;
 use generated::Shown;
 use identity::Origin;
-pub use images::{Batch, Digest, Images, Made, Maker, Want};
+pub use images::Images;
 pub use memory::Labels;
 pub use painted::PaintedImages;
 pub use preprocess::{Preprocess, image_tensor};

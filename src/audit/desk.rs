@@ -5,7 +5,7 @@ use super::leftovers::Entry;
 use super::recipe::Recipe;
 use crate::describe::{DescribedUnit, wrong};
 use crate::evidence::{Evidence, Needs, Study};
-use crate::exemplars::Held;
+use crate::exemplars::{Held, UnitExemplars};
 use crate::graph::Traced;
 use crate::probe::Images;
 use crate::{Error, Result};
@@ -43,30 +43,35 @@ impl Desk<'_> {
             }
         }
         let open: Vec<usize> = (0..found.len()).filter(|place| found[*place].is_none()).collect();
-        let mut evidence = self.measure(&open)?;
-        let mut silent = Vec::new();
-        for place in open {
-            let unit = &units[place];
-            let left = match self.leftovers.by_exemplars() && !self.recipe.describer.needs().evidence {
-                true => self.leftovers.get(&unit.id, &self.recipe.key(unit, evidence.of(place))),
-                false => None,
-            };
-            match left {
-                Some(entry) => {
-                    let evidence = self.recipe.listed(evidence.take(place));
-                    found[place] = Some(DescribedUnit { evidence, ..entry.unit() });
-                    kept.insert(place);
+        for some in open.chunks(self.shelf.at_once()) {
+            let mut evidence = self.measure(some)?;
+            let mut silent = Vec::new();
+            for &place in some {
+                match self.left(&units[place], place, &mut evidence) {
+                    Some(unit) => {
+                        found[place] = Some(unit);
+                        kept.insert(place);
+                    }
+                    None => silent.push(place),
                 }
-                None => silent.push(place),
             }
-        }
-        for (place, unit) in self.say(&silent, &mut evidence)? {
-            found[place] = Some(unit);
+            for (place, unit) in self.say(&silent, &mut evidence)? {
+                found[place] = Some(unit);
+            }
         }
         let all: Option<Vec<DescribedUnit>> = found.into_iter().collect();
         let all = all.ok_or_else(|| wrong(self.recipe.describer, None, "no description"))?;
         self.leftovers.settle()?;
         Ok((all, kept))
+    }
+
+    /// What an earlier audit of the same network said of a unit, if the same images excite it and the sources decide alike.
+    fn left(&self, unit: &UnitExemplars, place: usize, evidence: &mut Evidence) -> Option<DescribedUnit> {
+        if !self.leftovers.by_exemplars() || self.recipe.describer.needs().evidence {
+            return None;
+        }
+        let entry = self.leftovers.get(&unit.id, &self.recipe.key(unit, evidence.of(place)))?;
+        Some(DescribedUnit { evidence: self.recipe.listed(evidence.take(place)), ..entry.unit() })
     }
 
     /// The units at some places, looked at anew whatever was left over.
@@ -129,7 +134,16 @@ impl Desk<'_> {
     }
 }
 
+/// Upper bound of what the evidence about one unit takes while it is measured, in bytes: some hundred concepts, or
+/// responses to some thousand images.
+const EVIDENCE: u64 = 16 << 10;
+
 impl Shelf<'_> {
+    /// How many units are measured together.
+    fn at_once(&self) -> usize {
+        usize::try_from(self.memory / EVIDENCE).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Shows the units at some places to `look`, as many at once as what it needs of them allows: in a study, at which
     /// places they are there, and which of all places these are.
     fn show(

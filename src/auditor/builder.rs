@@ -6,7 +6,7 @@ use crate::describe::Describer;
 use crate::evaluate::{self, Evaluation};
 use crate::evidence::EvidenceSource;
 use crate::policy::Policies;
-use crate::probe::{Images, Probe};
+use crate::probe::Images;
 use crate::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl AuditorBuilder {
     /// A named evaluation: labelled validation images, which decide what is zeroed, and labelled test images, which are
     /// read once at the end. The first one given is the clean one: its validation images refit the last layer, and its
     /// accuracy may not fall by more than is tolerated.
-    pub fn evaluate(mut self, name: &str, validation: Probe, test: Probe) -> Self {
+    pub fn evaluate(mut self, name: &str, validation: impl Images + 'static, test: impl Images + 'static) -> Self {
         self.evaluations.push(Evaluation::new(name, validation, test));
         self
     }

@@ -145,7 +145,7 @@ impl Held {
     }
 
     /// These places in parts of which each [loads](Self::load) into so many bytes, as far as one unit does.
-    pub(crate) fn parts<'p>(&self, places: &'p [usize], memory: u64) -> impl Iterator<Item = &'p [usize]> + use<'p> {
+    pub fn parts<'p>(&self, places: &'p [usize], memory: u64) -> impl Iterator<Item = &'p [usize]> + use<'p> {
         let Exemplars { options, preprocess, images, .. } = &self.outline;
         let each = held_bytes(options, options.region(preprocess), *images as u64, (0, 0));
         places.chunks(usize::try_from(memory / each.max(1)).unwrap_or(usize::MAX).max(1))

@@ -1,7 +1,8 @@
 //! Shards put together.
 
+use super::FILE;
 use super::file::{self, States};
-use super::run::{Done, FILE};
+use super::run::Done;
 use super::store::{self, Header, Stored};
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};

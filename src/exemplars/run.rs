@@ -8,7 +8,7 @@ use super::shard::Shard;
 use super::state::State;
 use super::store::{self, tape_of};
 use super::tape::Tape;
-use super::{Estimate, Stored, estimate};
+use super::{Estimate, FILE, Stored, estimate};
 use crate::graph::{Site, Traced};
 use crate::probe::{Images, Skipped};
 use crate::{Error, Result};
@@ -16,8 +16,6 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// The file that a finished run leaves in its folder.
-pub const FILE: &str = "exemplars.safetensors";
 /// Batches between two checkpoints.
 const EVERY: usize = 64;
 

@@ -8,7 +8,7 @@ use super::settings::{ProbeSet, same};
 use super::store;
 use super::summaries::{Part, Piece, Series, Summaries};
 use super::tape::Place;
-use super::{Exemplar, Exemplars, FILE, ImageRef, Sketch, UnitExemplars};
+use super::{Exemplar, Exemplars, ImageRef, Sketch, UnitExemplars};
 use crate::arrays::Opened;
 use crate::graph::Traced;
 use crate::probe::{Images, Preprocess};
@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The file that a finished [`Run`](super::Run) leaves in its folder.
+pub const FILE: &str = "exemplars.safetensors";
 
 /// The exemplars that a [`Run`](super::Run) or [`merge`](super::merge()) wrote, in their file: what is not asked for is not
 /// read.

@@ -1,6 +1,6 @@
 //! What [`check`](super::check) returns: findings, a result per policy, notices.
 
-use super::{Action, Finding, Level, Location, Notice, Standing, Wanted};
+use super::{Action, Finding, Level, Location, Notice, Standing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -122,10 +122,5 @@ impl Outcome {
     /// The violated policies of level `deny`, by name.
     pub fn denying(&self) -> impl Iterator<Item = &PolicySummary> {
         self.policies.iter().filter(|p| p.level == Level::Deny && p.verdict == Verdict::Violated)
-    }
-
-    /// What violated policies want done.
-    pub fn wanted(&self) -> Wanted {
-        Wanted::of(&self.findings, &self.policies)
     }
 }

@@ -1,6 +1,6 @@
 //! What is to be done about findings.
 
-use super::{Action, Finding, PolicySummary, Standing, Verdict};
+use super::{Action, Finding, Outcome, PolicySummary, Standing, Verdict};
 use crate::UnitId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,5 +32,12 @@ impl Wanted {
     pub fn units(&self) -> Vec<UnitId> {
         let all: BTreeSet<&UnitId> = self.zero.iter().chain(&self.prune).collect();
         all.into_iter().cloned().collect()
+    }
+}
+
+impl Outcome {
+    /// What violated policies want done.
+    pub fn wanted(&self) -> Wanted {
+        Wanted::of(&self.findings, &self.policies)
     }
 }

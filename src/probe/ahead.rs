@@ -3,10 +3,9 @@
 //! The threads are not rayon's: whoever uses the batches waits for them, and would wait for ever on a thread of a rayon
 //! pool that has no other.
 
-use super::generated::not_inputs;
-use super::images::{Made, Maker, readable};
+use super::batch::{Made, Maker};
 use super::preprocess::{Normalizer, check_size};
-use super::{Batch, Corrupt, Digest, Images, Preprocess, Skipped, Want};
+use super::{Batch, Corrupt, Digest, Preprocess, Skipped, Want};
 use crate::{Error, Result};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -23,34 +22,18 @@ const PART: usize = 1 << 14;
 /// What is being done when libtorch fails.
 const DURING: &str = "making a tensor of images";
 
-/// [`Images::read`] with the images' makers.
-pub(super) fn read<I: Images + ?Sized>(
-    images: &I,
-    numbers: &[usize],
-    batch: usize,
-    want: Want,
-    each: &mut dyn FnMut(Batch) -> Result<()>,
-) -> Result<()> {
-    readable(numbers, images.len(), batch)?;
-    if want.inputs() && !images.are_inputs() {
-        return Err(not_inputs());
-    }
-    let order = Order { numbers, batch, want, preprocess: images.preprocess(), corrupt: images.corrupt() };
-    batches(&order, &|| images.maker(), each)
-}
-
 /// Which images are made, and in what form.
-struct Order<'a> {
-    numbers: &'a [usize],
-    batch: usize,
-    want: Want,
-    preprocess: &'a Preprocess,
-    corrupt: Corrupt,
+pub(super) struct Order<'a> {
+    pub numbers: &'a [usize],
+    pub batch: usize,
+    pub want: Want,
+    pub preprocess: &'a Preprocess,
+    pub corrupt: Corrupt,
 }
 
 /// Hands the images of an order to `each`, in order, on this thread, while as many threads as rayon would use here make the
 /// next ones, each with a maker of its own.
-fn batches<'m>(
+pub(super) fn batches<'m>(
     order: &Order<'_>,
     maker: &(dyn Fn() -> Maker<'m> + Sync),
     each: &mut dyn FnMut(Batch) -> Result<()>,

@@ -3,7 +3,7 @@
 use super::files::Files;
 use super::identity::Origin;
 use super::stream::{ImageStream, Reader};
-use super::{Digest, Fit, Labels, Made, Preprocess, Probe, Skipped, decode};
+use super::{Corrupt, Digest, Fit, Labels, Made, Preprocess, Probe, Skipped, decode};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -14,16 +14,6 @@ use std::sync::Arc;
 const MAX_DEPTH: usize = 16;
 /// So many files are decoded before their errors are looked at.
 const CHUNK: usize = 2048;
-
-/// What to do with an image file that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Corrupt {
-    /// Stop with an error that names the first such file.
-    #[default]
-    Fatal,
-    /// Leave it out and list it in [`Probe::skipped`] or [`Batch::skipped`](super::Batch::skipped).
-    Skip,
-}
 
 /// A folder of images, to be read at once with [`load`](Self::load), or with [`stream`](Self::stream) while a model runs.
 ///
@@ -201,6 +191,15 @@ impl ImageFolder {
         }
         bar.finish_and_clear();
         Ok((read, skipped))
+    }
+
+    /// The same images as [`load`](Self::load), to be read as they are needed. Only the names of the files are read now.
+    ///
+    /// **Errors:** as [`load`](Self::load), but for what the images themselves hold: that none can be read, for one, is
+    /// not known yet.
+    pub fn stream(&self) -> Result<ImageStream> {
+        let preprocess = self.checked()?;
+        Ok(ImageStream { files: self.find()?, preprocess, corrupt: self.corrupt, fit: self.fit })
     }
 }
 

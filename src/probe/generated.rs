@@ -67,18 +67,12 @@ impl Probe {
     }
 }
 
-/// For images of a generator that were changed.
-pub(super) fn not_inputs() -> Error {
-    let allowed = "those that it made: nothing can be painted onto its inputs";
-    Error::invalid("images of a generator", "changed images", allowed)
-}
-
 impl Shown {
     /// Inputs with these numbers, which exist, if they are not images.
     pub fn tensor(&self, numbers: &[usize]) -> Option<Result<Tensor>> {
         match self {
             Shown::Images => None,
-            Shown::Nothing => Some(Err(not_inputs())),
+            Shown::Nothing => Some(Err(super::batch::not_inputs())),
             Shown::Latents(rows, shape) => {
                 let values: Vec<f32> = numbers.iter().flat_map(|i| rows[*i].iter().copied()).collect();
                 let full: Vec<i64> = std::iter::once(numbers.len() as i64).chain(shape.iter().copied()).collect();

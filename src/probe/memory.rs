@@ -1,6 +1,6 @@
 //! Probes from images that are in memory already.
 
-use super::images::{in_range, readable};
+use super::batch::{in_range, readable};
 use super::reading::PIXEL_BATCH;
 use super::{Batch, Digest, Images, Made, Maker, Preprocess, Probe, Shown, Skipped, Want, preprocess::check_size};
 use crate::{Error, Result};

@@ -1,6 +1,6 @@
 //! Some of other images.
 
-use super::images::{in_range, readable};
+use super::batch::{in_range, readable};
 use super::{Batch, Corrupt, Digest, Images, Made, Maker, Preprocess, Skipped, Want};
 use crate::Result;
 use image::RgbImage;

@@ -1,8 +1,8 @@
 //! A folder of images that is read while the model runs.
 
+use super::batch::in_range;
 use super::files::Files;
-use super::images::in_range;
-use super::{Corrupt, Digest, Fit, ImageFolder, Images, Made, Maker, Preprocess, decode, identity, resize::Shaper};
+use super::{Corrupt, Digest, Fit, Images, Made, Maker, Preprocess, decode, identity, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// **Memory:** the names, and three batches, however many images there are: one in use and two ahead.
 ///
 /// ```no_run
-/// use tch_audit::probe::{Corrupt, ImageFolder, Images, Preprocess, Want};
+/// use tch_audit::probe::{Corrupt, Images, Preprocess, Want};
 /// # fn main() -> tch_audit::Result<()> {
 /// let folder = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).corrupt(Corrupt::Skip);
 /// let images = folder.stream()?;
@@ -44,19 +44,8 @@ use std::sync::Arc;
 pub struct ImageStream {
     pub(super) files: Files,
     pub(super) preprocess: Preprocess,
-    corrupt: Corrupt,
+    pub(super) corrupt: Corrupt,
     pub(super) fit: Fit,
-}
-
-impl ImageFolder {
-    /// The same images as [`load`](Self::load), to be read as they are needed. Only the names of the files are read now.
-    ///
-    /// **Errors:** as [`load`](Self::load), but for what the images themselves hold: that none can be read, for one, is
-    /// not known yet.
-    pub fn stream(&self) -> Result<ImageStream> {
-        let preprocess = self.checked()?;
-        Ok(ImageStream { files: self.find()?, preprocess, corrupt: self.corrupt, fit: self.fit })
-    }
 }
 
 impl ImageStream {

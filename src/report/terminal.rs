@@ -111,6 +111,10 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
             thousands(counts.dead as u64)
         ),
     )?;
+    if report.run.kept > 0 {
+        let kept = plural(report.run.kept, "unit keeps its words", "units keep their words");
+        fact("kept", format!("{kept} from an earlier run, as everything that made them is the same"))?;
+    }
     let seconds: f64 = report.run.stages.iter().map(|s| s.seconds).sum();
     if seconds > 0.0 {
         fact("time", format!("{seconds:.1} s"))?;

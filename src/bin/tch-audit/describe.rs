@@ -2,15 +2,18 @@
 
 use crate::describing::Describing;
 use crate::{Common, output};
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 use tch_audit::describe::{DescribedUnit, Status, describe};
 use tch_audit::evidence::{Painted, Study};
-use tch_audit::exemplars::{Exemplars, import_npy};
+use tch_audit::exemplars::{Held, Stored, import_npy};
 use tch_audit::exit;
 use tch_audit::probe::{Corrupt, ImageFolder, Images};
 use tch_audit::report::{Format, Report};
+
+/// So many bytes of exemplars are in memory at once.
+const MEMORY: u64 = 1 << 30;
 
 /// Put exemplars into words that were saved earlier, by tch-audit or by MILAN's own Python.
 ///
@@ -53,34 +56,42 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
         "describe: concepts are painted, for which the model is needed: received neither --checkpoint nor --command, allowed one of them (or `tch-audit check MODEL`)"
     );
     let describer = arguments.describing.describer(&Painted::default())?;
-    let (mut exemplars, source): (Exemplars, Box<dyn Images>) = match (&arguments.milan, &arguments.exemplars) {
+    let (exemplars, source): (Held, Box<dyn Images>) = match (&arguments.milan, &arguments.exemplars) {
         (Some(folder), _) => {
-            let (exemplars, probe) = import_npy(folder)?;
-            (exemplars, Box::new(probe))
+            let (mut exemplars, probe) = import_npy(folder)?;
+            let known: Vec<&str> = exemplars.units.iter().map(|u| u.id.site.as_str()).collect();
+            if let Some(site) = arguments.sites.iter().find(|site| !known.contains(&site.as_str())) {
+                bail!("--sites: there are no exemplars of `{site}`");
+            }
+            exemplars.units.retain(|u| arguments.sites.is_empty() || arguments.sites.contains(&u.id.site));
+            (exemplars.into(), Box::new(probe))
         }
         (None, Some(folder)) => {
-            let exemplars = Exemplars::load(folder)?;
+            let mut stored = Stored::open(folder)?;
             let probe = arguments.probe.as_deref().context("--exemplars needs --probe")?;
-            let mut images = ImageFolder::open(probe).preprocess(exemplars.preprocess.clone()).corrupt(Corrupt::Skip);
+            let mut images = ImageFolder::open(probe).preprocess(stored.preprocess().clone()).corrupt(Corrupt::Skip);
             if let Some(n) = arguments.limit_per_class {
                 images = images.limit_per_class(n);
             }
             let images = images.stream()?;
-            exemplars.belong_to(&images)?;
+            if !arguments.sites.is_empty() {
+                let sites: Vec<&str> = arguments.sites.iter().map(String::as_str).collect();
+                stored = stored.only(&sites).context("--sites: there are no exemplars of it")?;
+            }
+            let exemplars = Held::try_from(stored)?;
+            exemplars.outline().belong_to(&images)?;
             (exemplars, Box::new(images))
         }
-        (None, None) => anyhow::bail!("describe: received neither --exemplars nor --milan, allowed one of them"),
+        (None, None) => bail!("describe: received neither --exemplars nor --milan, allowed one of them"),
     };
-    if !arguments.sites.is_empty() {
-        let known: Vec<String> = exemplars.units.iter().map(|u| u.id.site.clone()).collect();
-        for site in &arguments.sites {
-            ensure!(known.contains(site), "--sites: there are no exemplars of `{site}`");
-        }
-        exemplars.units.retain(|u| arguments.sites.contains(&u.id.site));
+    let places: Vec<usize> = (0..exemplars.units().len()).collect();
+    let mut units = Vec::with_capacity(places.len());
+    for part in exemplars.parts(&places, MEMORY) {
+        let some = exemplars.load(part)?;
+        let descriptions = describe(describer.as_ref(), &Study::new(&some, source.as_ref()))?;
+        let ids = some.units.iter().map(|unit| unit.id.clone());
+        units.extend(ids.zip(descriptions).map(|(id, said)| DescribedUnit::new(id, said)));
     }
-    let descriptions = describe(describer.as_ref(), &Study::new(&exemplars, source.as_ref()))?;
-    let ids = exemplars.units.iter().map(|unit| unit.id.clone());
-    let units: Vec<DescribedUnit> = ids.zip(descriptions).map(|(id, said)| DescribedUnit::new(id, said)).collect();
     let report = Report::of_descriptions(&units, "").finish();
     match &arguments.out {
         Some(file) => Format::Csv.save(&report, file)?,

@@ -43,11 +43,7 @@ impl Study<'_> {
         };
         let mut leftovers = Leftovers::open(folder.join(WORDS), self.arguments.fresh)?;
         let held = Held::try_from(stored)?;
-        let audit = Audit::from(traced, images, self.settings, self.policies, held, &mut leftovers)?;
-        if audit.kept > 0 {
-            self.note(format!("{} of {} units keep their words from an earlier run", audit.kept, audit.units.len()));
-        }
-        Ok(audit)
+        Ok(Audit::from(traced, images, self.settings, self.policies, held, &mut leftovers)?)
     }
 
     /// Those in a folder that the user names.

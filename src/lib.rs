@@ -38,9 +38,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Images of your own come from a folder ([`probe::ImageFolder`]) or from memory ([`probe::Probe`]); a TorchScript file is
-//! a [`Model::load`]. [`report::Report::of`] makes a report of an audit, which [`report::Format`] writes as JSON, SARIF,
+//! Images of your own come from a folder ([`probe::ImageFolder`]: read as they are needed, or at once), from memory
+//! ([`probe::Probe`]), or from a type of yours ([`probe::Images`]); a TorchScript file is a [`Model::load`]. [`report::Report::of`] makes a report of an audit, which [`report::Format`] writes as JSON, SARIF,
 //! JUnit, Markdown and more.
+//!
+//! # Words and evidence of your own
+//!
+//! Who puts units into words is a [`describe::Describer`], who measures how they respond to concepts an
+//! [`evidence::EvidenceSource`]; each is a trait of three or four short functions, with a whole one as its example. They
+//! stand in [`audit::Settings`], for an audit and for the auditor alike. What nobody asks for is not run.
 //!
 //! # In a training loop
 //!
@@ -49,13 +55,13 @@
 //!
 //! ```no_run
 //! use tch::{Tensor, nn, nn::ModuleT, nn::OptimizerConfig};
-//! use tch_audit::{auditor::Auditor, auditor::Every, policy::Policies, probe::Probe};
+//! use tch_audit::{auditor::Auditor, auditor::Every, policy::Policies, probe::ImageStream};
 //!
 //! type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 //!
-//! fn train(vs: &nn::VarStore, net: &dyn ModuleT, data: &[(Tensor, Tensor)], photos: Probe) -> Result<()> {
+//! fn train(vs: &nn::VarStore, net: &dyn ModuleT, data: &[(Tensor, Tensor)], photos: ImageStream) -> Result<()> {
 //!     let mut opt = nn::Sgd::default().build(vs, 0.1)?;
-//!     let mut auditor = Auditor::builder(vs)                    // 1
+//!     let mut auditor = Auditor::builder()                      // 1
 //!         .probe(photos)
 //!         .policies(Policies::load_dir("policies")?)
 //!         .every(Every::Epochs(4))
@@ -64,11 +70,11 @@
 //!     for epoch in 1..=12 {
 //!         for (xs, ys) in data {
 //!             opt.backward_step(&net.forward_t(xs, true).cross_entropy_for_logits(ys));
-//!             auditor.after_step(net)?;                         // 2
+//!             auditor.after_step((vs, net))?;                   // 2
 //!         }
-//!         auditor.after_epoch(epoch, net)?;                     // 3
+//!         auditor.after_epoch(epoch, (vs, net))?;               // 3
 //!     }
-//!     Ok(auditor.finish(net)?.deny()?)                          // 4: Err when denied
+//!     Ok(auditor.finish((vs, net))?.deny()?)                    // 4: Err when denied
 //! }
 //! ```
 //!
@@ -79,15 +85,15 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`hook`] | every operator of a forward pass, as it ends: [`hook::observe`] |
-//! | [`graph`] | one traced pass, and the sites in it: [`graph::Graph`], [`graph::Site`] |
-//! | [`probe`] | images to show: [`probe::Probe`], [`probe::ImageFolder`], [`probe::drawn`], [`probe::paint`] |
-//! | [`evidence`] | what was measured about units and concepts: [`evidence::ConceptEvidence`] |
-//! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`], [`exemplars::Run`] |
+//! | [`graph`] | one traced pass, and the sites in it: [`Traced`], [`graph::Graph`], [`graph::Site`] |
+//! | [`probe`] | images to show: [`probe::Images`], [`probe::Probe`], [`probe::ImageFolder`], [`probe::drawn`], [`probe::paint`] |
+//! | [`exemplars`] | what excites each unit most: [`exemplars::Exemplars`], [`exemplars::Run`], [`exemplars::Held`] |
+//! | [`evidence`] | what was measured about units and concepts: [`evidence::EvidenceSource`], [`evidence::Painted`], [`evidence::Study`] |
 //! | [`describe`] | words: [`describe::Describer`], [`describe::Description`], [`describe::concepts`], [`describe::milan`], [`describe::command`] |
 //! | [`policy`] | what must not be learned: [`policy::Policies`], [`policy::check`], [`policy::Baseline`] |
-//! | [`edit`] | mask and zero, exactly or not at all: [`edit::ZeroPlan`] |
+//! | [`edit`] | mask, zero and prune, exactly or not at all: [`edit::ZeroPlan`], [`edit::PrunePlan`] |
 //! | [`evaluate`] | accuracy before and after: [`evaluate::Evaluation`], [`stats`] |
-//! | [`audit`] | the reading steps in order: [`audit::Audit`] |
+//! | [`audit`] | the reading steps in order: [`audit::Audit`], [`audit::Leftovers`] |
 //! | [`report`] | a renderer per format: [`report::Report`], [`report::Format`] |
 //! | [`auditor`] | the callback for training loops: [`auditor::Auditor`] |
 //!

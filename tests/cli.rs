@@ -1,5 +1,8 @@
 //! The command line: exit codes, files, and what it says when something is wrong.
 
+#[path = "cli/study.rs"]
+mod study;
+
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

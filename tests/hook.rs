@@ -261,7 +261,7 @@ fn sites_are_found_again_in_five_passes_with_gradients_in_between() {
                     let _ = module.forward_is(&[tch::IValue::Tensor(input.shallow_clone())]).unwrap();
                 }
                 let mut read = vec![Vec::new(); graph.sites().len()];
-                let output = graph.read(&graph.sites(), input, |i, a| {
+                let output = graph.read(graph.sites(), input, |i, a| {
                     let flat: Vec<f32> = a.contiguous().view([-1]).try_into().unwrap();
                     read[i] = flat.iter().flat_map(|x| x.to_le_bytes()).collect();
                     Ok(())

@@ -204,7 +204,7 @@ impl Audit {
         let accuracy = accuracy(traced, images);
         lap("accuracy");
         tracing::info!(units = units.len(), kept = kept.len(), findings = outcome.findings.len(), "audited");
-        let (describer, kept) = (desk.recipe.fingerprint(), kept.len());
+        let (describer, kept) = (desk.recipe.fingerprint(images), kept.len());
         let sources = desk.recipe.sources.iter().map(|s| s.name().to_string()).collect();
         let mut skipped = images.skipped().to_vec();
         skipped.extend(exemplars.left_out(images)?);

@@ -10,7 +10,7 @@ use tch_audit::describe::{Describer, Description, Say, Status};
 use tch_audit::evidence::{ConceptEvidence, EvidenceSource, Needs, Study};
 use tch_audit::exemplars::Exemplars;
 use tch_audit::policy::{Level, Policies, Standing, Verdict};
-use tch_audit::probe::{Probe, drawn};
+use tch_audit::probe::{Images, Probe, drawn};
 use tch_audit::{ConceptName, Error, Model, Result, Traced};
 
 const SIDE: usize = 16;
@@ -73,7 +73,7 @@ impl EvidenceSource for Stars {
         &self.concepts
     }
 
-    fn fingerprint(&self) -> String {
+    fn fingerprint(&self, _: &dyn Images) -> String {
         "stars 1".into()
     }
 
@@ -170,7 +170,7 @@ fn only_what_somebody_asks_for_is_run() {
         least,
         "words from elsewhere, and no policy asks for a paint"
     );
-    assert!(count("any = ['moon']\nconcepts = ['text']", painting) > 20 * least, "a policy asks for text");
+    assert!(count("any = ['moon']\nconcepts = ['text']", painting) > 10 * least, "a policy asks for text");
     let stars = Arc::new(Stars::new());
     count("any = ['moon']", vec![stars.clone()]);
     assert_eq!(stars.asked.load(Ordering::SeqCst), 0);

@@ -5,6 +5,7 @@ use crate::describe::Describer;
 use crate::evidence::{ConceptEvidence, EvidenceSource};
 use crate::exemplars::UnitExemplars;
 use crate::policy::{Policies, Policy};
+use crate::probe::Images;
 use crate::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl<'a> Recipe<'a> {
         text(&self.describer.fingerprint());
         for source in &self.sources {
             text(source.name());
-            text(&source.fingerprint());
+            text(&source.fingerprint(shelf.images));
         }
         text(&shelf.images.fingerprint());
         if leftovers.by_weights() {
@@ -73,10 +74,10 @@ impl<'a> Recipe<'a> {
     }
 
     /// What the descriptions depend on besides the model.
-    pub fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self, images: &dyn Images) -> String {
         let mut text = self.describer.fingerprint();
         for source in &self.sources {
-            text.push_str(&format!("; evidence: {}", source.fingerprint()));
+            text.push_str(&format!("; evidence: {}", source.fingerprint(images)));
         }
         text
     }

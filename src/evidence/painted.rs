@@ -29,7 +29,7 @@ pub use overlap::Overlap;
 use super::{ConceptEvidence, EvidenceSource, Needs, Study};
 use crate::exemplars::UnitExemplars;
 use crate::probe::paint::{self, Concept};
-use crate::probe::{Images, Probe, Want};
+use crate::probe::{Images, Preprocess, Probe, Want};
 use crate::{ConceptName, Error, Result};
 use measure::Passes;
 use rayon::prelude::*;
@@ -177,9 +177,13 @@ impl EvidenceSource for Painted {
         Needs { model: true, ..Needs::default() }
     }
 
-    /// Name and version, the options, and every concept with what it paints onto a grey image.
-    fn fingerprint(&self) -> String {
-        let grey = image::RgbImage::from_pixel(64, 64, image::Rgb([128; 3]));
+    /// Name and version, the options, and every concept with what it paints onto a grey image of the size of these.
+    ///
+    /// # Panics
+    /// As [`measure`](Self::measure).
+    fn fingerprint(&self, images: &dyn Images) -> String {
+        let Preprocess { height, width, .. } = *images.preprocess();
+        let grey = image::RgbImage::from_pixel(width as u32, height as u32, image::Rgb([128; 3]));
         let mut text = format!("{NAME} 1; {:?}; bank", self.options);
         for concept in self.bank.iter().chain(&self.controls) {
             let pixels = blake3::hash(concept.paint(&grey, self.options.seed).image.as_raw()).to_hex();

@@ -1,6 +1,7 @@
 //! Who measures evidence.
 
 use super::{ConceptEvidence, Study};
+use crate::probe::Images;
 use crate::{ConceptName, Result};
 
 /// What a source of evidence or a describer looks at, besides levels, names and activations of exemplars, and images.
@@ -24,7 +25,7 @@ pub struct Needs {
 ///
 /// ```
 /// use tch_audit::evidence::{ConceptEvidence, EvidenceSource, Needs, Study};
-/// use tch_audit::{ConceptName, Result};
+/// use tch_audit::{ConceptName, Result, probe::Images};
 ///
 /// /// How much of what excites a unit most has a name that begins with `dog`.
 /// struct Names(Vec<ConceptName>);
@@ -36,7 +37,7 @@ pub struct Needs {
 ///     fn concepts(&self) -> &[ConceptName] {
 ///         &self.0
 ///     }
-///     fn fingerprint(&self) -> String {
+///     fn fingerprint(&self, _: &dyn Images) -> String {
 ///         "names 1".into()
 ///     }
 ///     fn measure(&self, study: &Study<'_>, units: &[usize]) -> Result<Vec<Vec<ConceptEvidence>>> {
@@ -62,8 +63,9 @@ pub trait EvidenceSource: Send + Sync {
         Needs::default()
     }
 
-    /// Everything that the evidence depends on besides model, exemplars and images, as a stable text.
-    fn fingerprint(&self) -> String;
+    /// Everything that the evidence depends on besides model, exemplars and images, as a stable text. It will be measured on
+    /// images like these.
+    fn fingerprint(&self, images: &dyn Images) -> String;
 
     /// What it finds about the units at these places of the study: one list per place, in their order.
     ///

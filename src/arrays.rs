@@ -21,6 +21,9 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Takes the next bytes of an array.
 pub(crate) type Put<'p> = dyn FnMut(&[u8]) -> Result<()> + 'p;
 
+/// Hands over the bytes of an array, in pieces of any length.
+type Make<'a> = dyn Fn(&mut Put<'_>) -> Result<()> + 'a;
+
 /// Arrays to be written.
 #[derive(Default)]
 pub(crate) struct Arrays<'a> {
@@ -37,7 +40,7 @@ struct Entry<'a> {
 enum Data<'a> {
     Ready(Vec<u8>),
     /// Made when its turn comes, piece by piece.
-    Later(Box<dyn Fn(&mut Put<'_>) -> Result<()> + 'a>),
+    Later(Box<Make<'a>>),
 }
 
 impl<'a> Arrays<'a> {

@@ -127,7 +127,7 @@ fn check_with_milan_has_its_words_and_our_evidence() {
     let policy = out.path().join("squares.toml");
     std::fs::write(
         &policy,
-        "level = \"deny\"\nreason = \"a test\"\n[match]\nany = [\"squares\", \"circles\", \"stripes\"]\n",
+        "level = \"deny\"\nreason = \"a test\"\n[match]\nany = [\"squares\", \"circles\", \"stripes\"]\nconcepts = [\"text\"]\nmin-auc = 0.9\n",
     )
     .unwrap();
     let report = out.path().join("report");
@@ -197,7 +197,10 @@ fn a_program_that_fails_is_an_error_that_says_how() {
     let with = |command: &str| describe(&["--command", command, "--timeout", "1.5"], &table);
     refused(with("echo no model here >&2; exit 3"), &["exit status: 3", "after 0 of 3 answers", "no model here"]);
     refused(with("echo nonsense"), &["`nonsense`", "\"description\""]);
-    refused(with(r#"echo '{"unit":"x/0","description":"y"}'; cat >/dev/null"#), &["after 1 of 3 answers"]);
+    refused(
+        with(r#"echo '{"unit":"x/0","description":"y"}'; cat >/dev/null"#),
+        &["an answer for x/0", "the units asked about"],
+    );
     refused(with("absent-program-of-no-name"), &["absent-program-of-no-name"]);
     let clock = Instant::now();
     refused(with("sleep 600 & sleep 600"), &["no answer for 1.5 s", "0 of 3"]);

@@ -593,7 +593,7 @@ fn what_a_file_belongs_to_is_told() {
         stored.belongs_to(&traced, images)
     };
     belongs(&bench.net, &bench.probe).unwrap();
-    // A file that became another image.
+    // A file that became another of the same size.
     let (photos, again) = (folder(), folder());
     let save = |i: usize, image: &RgbImage| image.save(photos.path().join(format!("{i:02}.png"))).unwrap();
     (0..20).for_each(|i| save(i, bench.probe.image(i)));
@@ -604,7 +604,10 @@ fn what_a_file_belongs_to_is_told() {
     let traced = Traced::new(&model, &bench.probe.tensor(0..1).unwrap()).unwrap();
     let of_files = Stored::open(again.path()).unwrap();
     of_files.belongs_to(&traced, &stream).unwrap();
-    save(7, &RgbImage::new(8, 8));
+    let changed = photos.path().join("07.png");
+    let mut bytes = std::fs::read(&changed).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&changed, bytes).unwrap();
     let other = of_files.belongs_to(&traced, &stream).unwrap_err().to_string();
     assert!(other.contains("other images of the same names"), "{other}");
     let error = |net: &Net, images: &Probe| belongs(net, images).unwrap_err().to_string();

@@ -38,12 +38,25 @@ pub(super) struct Entry {
     key: String,
     description: Description,
     evidence: Vec<ConceptEvidence>,
+    /// A hash of the rest: what was changed since, by whom ever, is not kept.
+    seal: String,
 }
 
 impl Entry {
     pub fn new(unit: &DescribedUnit, key: String) -> Self {
         let DescribedUnit { id, description, evidence } = unit.clone();
-        Self { unit: id, key, description, evidence }
+        let seal = Self::seal(&id, &key, &description, &evidence);
+        Self { unit: id, key, description, evidence, seal }
+    }
+
+    fn seal(unit: &UnitId, key: &str, description: &Description, evidence: &[ConceptEvidence]) -> String {
+        // What cannot be written as JSON has no seal, and is not kept.
+        let text = serde_json::to_vec(&(unit, key, description, evidence)).unwrap_or_default();
+        blake3::hash(&text).to_hex().to_string()
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.seal == Self::seal(&self.unit, &self.key, &self.description, &self.evidence)
     }
 
     pub fn unit(&self) -> DescribedUnit {
@@ -67,8 +80,8 @@ impl Leftovers {
     /// With `fresh` nothing of what it holds is kept.
     ///
     /// # Errors
-    /// [`Error::Io`]. A line that is not understood (of another version, or cut off when an audit was killed) is passed
-    /// over: its unit is described anew.
+    /// [`Error::Io`]. A line that is not understood (of another version, cut off when an audit was killed, changed since)
+    /// is passed over: its unit is described anew.
     pub fn open(path: impl AsRef<Path>, fresh: bool) -> Result<Self> {
         let path = path.as_ref();
         let mut entries = HashMap::new();
@@ -76,7 +89,7 @@ impl Leftovers {
             let file = BufReader::new(File::open(path).map_err(Error::io("read", path))?);
             for line in file.split(b'\n') {
                 let line = line.map_err(Error::io("read", path))?;
-                if let Ok(entry) = serde_json::from_slice::<Entry>(&line) {
+                if let Some(entry) = serde_json::from_slice::<Entry>(&line).ok().filter(Entry::is_sealed) {
                     entries.insert(entry.unit.clone(), entry);
                 }
             }

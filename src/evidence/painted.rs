@@ -177,19 +177,27 @@ impl EvidenceSource for Painted {
         Needs { model: true, ..Needs::default() }
     }
 
-    /// Name and version, the options, and every concept with what it paints onto a grey image of the size of these.
+    /// Name and version, the options, and a hash of every concept with what it paints onto an image of the size of these.
     ///
     /// # Panics
     /// As [`measure`](Self::measure).
     fn fingerprint(&self, images: &dyn Images) -> String {
         let Preprocess { height, width, .. } = *images.preprocess();
-        let grey = image::RgbImage::from_pixel(width as u32, height as u32, image::Rgb([128; 3]));
-        let mut text = format!("{NAME} 1; {:?}; bank", self.options);
+        // Nothing is lost on it: neither smooth nor symmetrical.
+        let pixel = |x: u32, y: u32| image::Rgb([x * 7 + y, y * 5, x ^ y].map(|value| value as u8));
+        let canvas = image::RgbImage::from_fn(width as u32, height as u32, pixel);
+        let mut bank = blake3::Hasher::new();
         for concept in self.bank.iter().chain(&self.controls) {
-            let pixels = blake3::hash(concept.paint(&grey, self.options.seed).image.as_raw()).to_hex();
-            text.push_str(&format!(" {} {:.16}", concept.name(), pixels));
+            bank.update(concept.name().as_bytes()).update(b"\n");
+            bank.update(concept.paint(&canvas, self.options.seed).image.as_raw());
         }
-        text
+        let Options { images, bootstrap, seed, batch_size, pseudo_count, listed_auc } = &self.options;
+        format!(
+            "{NAME} 1, {images} images, {bootstrap} resamples, seed {seed}, batches of {batch_size}, {pseudo_count} \
+             pseudo-counts, listed from an AUC of {listed_auc}, {} concepts {:.16}",
+            self.bank.len(),
+            bank.finalize().to_hex()
+        )
     }
 
     /// Runs the model once per concept for all units, so ask about all at once. Nothing is measured of dead units.

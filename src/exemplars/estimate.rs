@@ -175,7 +175,9 @@ fn unit_bytes(map: (usize, usize), options: &Options) -> u64 {
 mod tests {
     use super::*;
 
-    fn plan(budget: u64, sites: &[(usize, u64)]) -> (Vec<Vec<(usize, Range<usize>)>>, u64) {
+    type Units = (usize, Range<usize>);
+
+    fn plan(budget: u64, sites: &[(usize, u64)]) -> (Vec<Vec<Units>>, u64) {
         let mut plan = Plan { budget, passes: Vec::new(), room: 0, largest: 0 };
         sites.iter().enumerate().for_each(|(i, (units, bytes))| plan.add(i, *units, *bytes, "s").unwrap());
         let passes = plan.passes.into_iter().map(|pass| pass.into_iter().map(|p| (p.site, p.units)).collect());

@@ -286,19 +286,20 @@ impl Stored {
             Detail::All => store::get_sketches(arrays, name, count, places.clone())?,
             Detail::Outline => vec![Sketch::default(); places.len()],
         };
-        let values = levels.into_iter().zip(minima.into_iter().zip(maxima)).zip(sketches);
-        let unit = |(&unit, ((level, (minimum, maximum)), sketch)): (&usize, ((f32, (f32, f32)), _))| UnitExemplars {
-            id: UnitId::new(name, unit),
-            level,
-            minimum,
-            maximum,
-            dead: minimum >= maximum,
-            top: Vec::new(),
-            weakest: Vec::new(),
-            random: Vec::new(),
-            sketch,
-        };
-        let mut units: Vec<UnitExemplars> = numbers.iter().zip(values).map(unit).collect();
+        let mut units = Vec::with_capacity(numbers.len());
+        for (i, (unit, sketch)) in numbers.iter().zip(sketches).enumerate() {
+            units.push(UnitExemplars {
+                id: UnitId::new(name, *unit),
+                level: levels[i],
+                minimum: minima[i],
+                maximum: maxima[i],
+                dead: minima[i] >= maxima[i],
+                top: Vec::new(),
+                weakest: Vec::new(),
+                random: Vec::new(),
+                sketch,
+            });
+        }
         for (list, prefix, k) in lists(&self.options, self.header.images) {
             let found = self.exemplars(&format!("{name}{prefix}"), count, places.clone(), k, detail)?;
             for (unit, exemplars) in units.iter_mut().zip(found) {

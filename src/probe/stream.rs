@@ -28,7 +28,7 @@ use std::sync::Arc;
 /// **Memory:** the names, and three batches, however many images there are: one in use and two ahead.
 ///
 /// ```no_run
-/// use tch_audit::probe::{Corrupt, Images, Preprocess, Want};
+/// use tch_audit::probe::{Corrupt, ImageFolder, Images, Preprocess, Want};
 /// # fn main() -> tch_audit::Result<()> {
 /// let folder = ImageFolder::open("photos").preprocess(Preprocess::plain(3, 224, 224)?).corrupt(Corrupt::Skip);
 /// let images = folder.stream()?;

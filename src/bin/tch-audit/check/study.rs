@@ -6,6 +6,7 @@ use crate::{Common, output};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use tch_audit::Traced;
 use tch_audit::audit::{Audit, Leftovers, Settings};
 use tch_audit::exemplars::{Done, Held, Run, Stored};
@@ -37,13 +38,17 @@ impl Study<'_> {
     fn judge(&self, traced: &Traced<'_>, images: &ImageStream) -> anyhow::Result<Audit> {
         let folder = self.out.join(FOLDER);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let clock = Instant::now();
         let stored = match &self.arguments.exemplars {
             Some(given) => self.given(given, traced, images)?,
             None => self.own(&folder, traced, images)?,
         };
         let mut leftovers = Leftovers::open(folder.join(WORDS), self.arguments.fresh)?;
         let held = Held::try_from(stored)?;
-        Ok(Audit::from(traced, images, self.settings, self.policies, held, &mut leftovers)?)
+        let seconds = clock.elapsed().as_secs_f64();
+        let mut audit = Audit::from(traced, images, self.settings, self.policies, held, &mut leftovers)?;
+        audit.seconds.insert(0, ("exemplars", seconds));
+        Ok(audit)
     }
 
     /// Those in a folder that the user names.

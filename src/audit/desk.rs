@@ -134,6 +134,9 @@ impl Desk<'_> {
     }
 }
 
+/// Looks at units: a study, at which places they are in it, and which of all places these are.
+type Look<'a> = dyn FnMut(Study<'_>, &[usize], &[usize]) -> Result<()> + 'a;
+
 /// Upper bound of what the evidence about one unit takes while it is measured, in bytes: some hundred concepts, or
 /// responses to some thousand images.
 const EVIDENCE: u64 = 16 << 10;
@@ -144,14 +147,8 @@ impl Shelf<'_> {
         usize::try_from(self.memory / EVIDENCE).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Shows the units at some places to `look`, as many at once as what it needs of them allows: in a study, at which
-    /// places they are there, and which of all places these are.
-    fn show(
-        &self,
-        needs: Needs,
-        places: &[usize],
-        look: &mut dyn FnMut(Study<'_>, &[usize], &[usize]) -> Result<()>,
-    ) -> Result<()> {
+    /// Shows the units at some places to `look`, as many at once as what it needs of them allows.
+    fn show(&self, needs: Needs, places: &[usize], look: &mut Look<'_>) -> Result<()> {
         if places.is_empty() {
             return Ok(());
         }

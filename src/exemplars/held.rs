@@ -23,7 +23,7 @@ pub struct Held {
 enum Whole {
     Memory(Vec<UnitExemplars>),
     File {
-        stored: Stored,
+        stored: Box<Stored>,
         /// The folder it is in, if that goes when this goes.
         _folder: Option<TempDir>,
     },
@@ -46,7 +46,7 @@ impl TryFrom<Stored> for Held {
     /// # Errors
     /// [`Error::Io`]; [`Error::Invalid`] for arrays that make no sense.
     fn try_from(stored: Stored) -> Result<Self> {
-        Ok(Self::new(stored.outline()?, Whole::File { stored, _folder: None }))
+        Ok(Self::new(stored.outline()?, Whole::File { stored: Box::new(stored), _folder: None }))
     }
 }
 
@@ -76,7 +76,7 @@ impl Held {
         let folder = folder.map_err(Error::io("write to", &temporary))?;
         Run::new(traced, sites, source, options)?.write(folder.path())?;
         let stored = Stored::open(folder.path())?;
-        Ok(Self::new(stored.outline()?, Whole::File { stored, _folder: Some(folder) }))
+        Ok(Self::new(stored.outline()?, Whole::File { stored: Box::new(stored), _folder: Some(folder) }))
     }
 
     /// Every unit with its level, its extremes, and number and activation of its exemplars; without regions (they are

@@ -2,6 +2,7 @@
 
 use super::{Op, Operand, Site, Traced, ValueId};
 use crate::{Error, Result};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Device, Kind, Tensor};
 
@@ -50,10 +51,10 @@ impl Traced<'_> {
         text(&mut hash, &format!("{} {:?} {}", site.name, site.layout, site.units));
         operators.iter().for_each(|op| operator(&mut hash, &self.ops[*op]));
         for p in parameters {
-            if !known.contains_key(&p) {
+            if let Entry::Vacant(new) = known.entry(p) {
                 let (mut own, name) = (blake3::Hasher::new(), &self.parameters[p]);
                 parameter(&mut own, name, &self.tensor(self.model(), name)?)?;
-                known.insert(p, own.finalize());
+                new.insert(own.finalize());
             }
             if let Some(own) = known.get(&p) {
                 hash.update(own.as_bytes());

@@ -101,8 +101,7 @@ mod tests {
     fn what_an_image_has_by_itself_counts_once() {
         // The second image excites the unit whatever is painted; only the first paint does so on the first image.
         let painted = vec![(vec![5.0, 7.0], Default::default()), (vec![0.0, 7.0], Default::default())];
-        let mut options = Options::default();
-        options.pseudo_count = 0.0;
+        let options = Options { pseudo_count: 0.0, ..Options::default() };
         let shares = set_shares(&Response { clean: vec![0.0, 7.0], painted }, &options);
         assert_eq!(shares, [0.5, 0.0, 0.5]);
     }

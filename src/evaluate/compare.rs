@@ -59,7 +59,7 @@ pub struct Outcome {
 /// The last layer is refitted on the validation images of the first (clean) evaluation.
 ///
 /// # Errors
-/// What the forward pass returns; [`Error::Refused`](crate::Error::Refused) when the units cannot be edited together.
+/// What the forward pass returns; [`Error::Refused`] when the units cannot be edited together.
 pub fn compare(
     traced: &Traced<'_>,
     (units, methods): (&[UnitId], &Methods),

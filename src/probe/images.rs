@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 /// Images in a fixed order, each with a number, to be shown to a model in batches or looked at.
 ///
-/// A [`Probe`](super::Probe) holds them in memory, an [`ImageStream`](super::ImageStream) reads them while the model runs;
-/// [`Selected`](super::Selected), [`Changed`](super::Changed) and [`PaintedImages`](super::PaintedImages) are made of
-/// others. Everything that looks at images takes `&dyn Images`. What points to images (a reference, an
-/// [`Arc`]) is images too.
+/// A [`Probe`](super::Probe) holds them in memory, an [`ImageStream`](super::ImageStream) reads them while the model
+/// runs; [`Selected`](super::Selected), [`Changed`](super::Changed) and [`PaintedImages`](super::PaintedImages) are
+/// made of others. Everything that looks at images takes `&dyn Images`. What points to images (a reference, an [`Arc`])
+/// is images too.
 pub trait Images: Send + Sync {
     /// How many images, unreadable ones included: numbers are below this.
     fn len(&self) -> usize;
@@ -62,11 +62,12 @@ pub trait Images: Send + Sync {
     /// Image `i` as 8-bit RGB at the model's size.
     ///
     /// # Errors
-    /// [`Error::Invalid`] unless `i < len()`; [`Error::Image`] for one that cannot be read, whatever was said of such.
+    /// [`Error::Invalid`](crate::Error::Invalid) unless `i < len()`; [`Error::Image`](crate::Error::Image) for one that
+    /// cannot be read, whatever was said of such.
     fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>>;
 
-    /// A hash of what is known without reading the images: how many, their names and labels, the preprocessing. The same
-    /// folder has the same, however it is read.
+    /// A hash of what is known without reading the images: how many, their names and labels, the preprocessing. The
+    /// same folder has the same, however it is read.
     fn fingerprint(&self) -> String;
 
     /// The digest of some images as they are now: what their batches' digests add up to. What was done to them is no
@@ -89,17 +90,17 @@ pub trait Images: Send + Sync {
         })
     }
 
-    /// Hands the images with these numbers, in this order, `batch` at a time, to `each`, which is called on this thread.
-    /// Numbers may repeat.
+    /// Hands the images with these numbers, in this order, `batch` at a time, to `each`, which is called on this
+    /// thread. Numbers may repeat.
     ///
     /// Unless a set of images has its own way, as many threads as rayon would use here make the next images meanwhile,
     /// up to two batches ahead, with [makers](Self::maker).
     ///
     /// # Errors
-    /// The first error of `each`; [`Error::Invalid`] for a number that is not below `len()`, for batches of 0, and for
-    /// inputs of images that [are none](Self::are_inputs), before anything is read; the first error, in the order of the
-    /// numbers, of making an image, after the batches before it; [`Error::Shape`] for an image of another size than the
-    /// model's.
+    /// The first error of `each`; [`Error::Invalid`](crate::Error::Invalid) for a number that is not below `len()`, for
+    /// batches of 0, and for inputs of images that [are none](Self::are_inputs), before anything is read; the first
+    /// error, in the order of the numbers, of making an image, after the batches before it;
+    /// [`Error::Shape`](crate::Error::Shape) for an image of another size than the model's.
     fn read(
         &self,
         numbers: &[usize],

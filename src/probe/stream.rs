@@ -10,16 +10,18 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The images of an [`ImageFolder`], read, decoded and resized on all cores while the model runs.
+/// The images of an [`ImageFolder`](super::ImageFolder), read, decoded and resized on all cores while the model runs.
 ///
 /// An image's number is its place in the sorted list of files. A file that cannot be read keeps its number: with
-/// [`Corrupt::Skip`] it is listed in [`Batch::skipped`], with its reason; with [`Corrupt::Fatal`] the first one, in the
-/// order of the numbers, is the error. That goes for files that vanish or are damaged after they were listed, too; one
-/// that becomes another image is read as it then is, and [`Batch::digest`] tells.
+/// [`Corrupt::Skip`] it is listed in [`Batch::skipped`](super::Batch::skipped), with its reason; with
+/// [`Corrupt::Fatal`] the first one, in the order of the numbers, is the error. That goes for files that vanish or are
+/// damaged after they were listed, too; one that becomes another image is read as it then is, and
+/// [`Batch::digest`](super::Batch::digest) tells.
 ///
-/// **Shapes:** [`Batch::input`] is `[n, C, H, W]`, f32, on the CPU, with `C`, `H`, `W` as in the preprocessing: the
-/// bytes of [`Probe::tensor`](super::Probe::tensor) after [`ImageFolder::load`], whatever the number of threads. `n` is
-/// 0 where no file of a batch could be read.
+/// **Shapes:** [`Batch::input`](super::Batch::input) is `[n, C, H, W]`, f32, on the CPU, with `C`, `H`, `W` as in the
+/// preprocessing: the bytes of [`Probe::tensor`](super::Probe::tensor) after
+/// [`ImageFolder::load`](super::ImageFolder::load), whatever the number of threads. `n` is 0 where no file of a batch
+/// could be read.
 ///
 /// **Threads:** the batches are used on the thread that called [`read`](Images::read). As many threads as rayon
 /// would use there read on meanwhile, up to two batches ahead. They stop soon after `each` has failed or panicked, and

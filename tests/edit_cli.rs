@@ -849,7 +849,7 @@ fn an_interrupted_evaluation_leaves_a_whole_file_or_none() {
     for wait_for_the_journal in [false, true] {
         let mut child = program()
             .args(["edit", "prune", "model.pt", "--site", "layer3.0.conv1", "--units", "0", "--out", "new.pt"])
-            .args(["--evaluate", &images, "--limit", "1000", "--controls", "0", "--no-attacks"])
+            .args(["--evaluate", &images, "--limit", "100", "--controls", "0", "--no-attacks"])
             .args(CIFAR)
             .current_dir(folder)
             .stdout(Stdio::null())

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// So many bytes of pixels are in memory at once.
-const BUDGET: usize = 64 << 20;
+const BUDGET: usize = 8 << 20;
 /// At the least so many images are, however large.
 const FEWEST: usize = 64;
 

@@ -38,13 +38,19 @@ fn is_parent(work: impl FnOnce(&str)) -> bool {
     false
 }
 
-/// Peak memory in KB of a process of its own that does a task of this test.
+/// Peak memory in KB of processes of their own that do a task of this test: the least of several, as what threads happen to
+/// do at the same time comes on top.
 fn measured(test: &str, task: impl Display) -> u64 {
+    let task = task.to_string();
+    (0..3).map(|_| measured_once(test, &task)).min().unwrap()
+}
+
+fn measured_once(test: &str, task: &str) -> u64 {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", test, "--nocapture"]);
+    child.args(["--exact", test, "--nocapture"]).env(CHILD, task);
     // The allocator gives large blocks back at once, so that what is measured is what is kept and not how it lay.
-    child.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_ARENA_MAX", "1").env("RAYON_NUM_THREADS", "2");
-    let output = child.env(CHILD, task.to_string()).output().unwrap();
+    child.env("MALLOC_MMAP_THRESHOLD_", "65536").env("MALLOC_ARENA_MAX", "1").env("RAYON_NUM_THREADS", "1");
+    let output = child.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let peak = said.lines().find_map(|l| l.rsplit_once("peak: ")).unwrap_or_else(|| panic!("{said}"));
     peak.1.trim().parse().unwrap()

@@ -26,7 +26,7 @@ pub use leftovers::Leftovers;
 use crate::describe::{DescribedUnit, Describer, concepts};
 use crate::evidence::{EvidenceSource, Painted};
 use crate::exemplars::{self, Held};
-use crate::graph::{Site, Traced};
+use crate::graph::{Coverage, Site, Traced};
 use crate::policy::{self, Date, Level, Outcome, Policies, Standing};
 use crate::probe::{Images, Skipped};
 use crate::stats::Accuracy;
@@ -109,6 +109,8 @@ pub struct Audit {
     pub skipped: Vec<Skipped>,
     /// How many units keep their words from an earlier audit.
     pub kept: usize,
+    /// Which layers were audited, and why others cannot be.
+    pub coverage: Coverage,
     /// How often the model is right on labelled images, where its output is one number per class.
     pub accuracy: Option<Accuracy>,
     /// Seconds per stage.
@@ -171,6 +173,9 @@ impl Audit {
     ) -> Result<Audit> {
         let exemplars = exemplars.into();
         exemplars.outline().belong_to(images)?;
+        let sites = exemplars.units().chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
+        let sites: Vec<Site> = sites.map(|unit| traced.site(&unit.id.site).cloned()).collect::<Result<_>>()?;
+        let coverage = traced.coverage(traced.model(), &sites);
         let mut seconds = Vec::new();
         let mut clock = Instant::now();
         let mut lap = |stage| {
@@ -188,6 +193,7 @@ impl Audit {
             if let Some(sayings) = &sayings {
                 outcome.hold_to(sayings, policies);
             }
+            outcome.hold_to_coverage(&coverage, policies);
             outcome
         };
         let mut outcome = judge(&units);
@@ -208,9 +214,20 @@ impl Audit {
         let sources = desk.recipe.sources.iter().map(|s| s.name().to_string()).collect();
         let mut skipped = images.skipped().to_vec();
         skipped.extend(exemplars.left_out(images)?);
-        let sites = exemplars.units().chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
-        let sites = sites.map(|unit| traced.site(&unit.id.site).cloned()).collect::<Result<_>>()?;
-        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, sources, skipped, kept, accuracy, seconds })
+        Ok(Audit {
+            sites,
+            exemplars,
+            units,
+            outcome,
+            describer,
+            sayings,
+            sources,
+            skipped,
+            kept,
+            coverage,
+            accuracy,
+            seconds,
+        })
     }
 }
 

@@ -15,16 +15,24 @@
 //! | `auto` | every convolution and linear layer but the classifier |
 
 pub(crate) mod attention;
+mod batch;
 pub(crate) mod channels;
+mod coverage;
+pub(crate) mod find;
 mod fingerprint;
+mod fixed;
+mod labels;
+pub(crate) mod layer;
 pub(crate) mod movement;
 pub(crate) mod ops;
+mod places;
 mod read;
 mod scope;
 pub(crate) mod site;
 mod trace;
 mod traced;
 
+pub use coverage::{Coverage, UnreadLayer};
 pub use read::Mask;
 pub use site::{Layout, Site, SiteKind};
 pub use traced::Traced;
@@ -51,8 +59,12 @@ pub struct Graph {
     /// Examples in the traced batch.
     pub(crate) batch: i64,
     sites: Vec<Site>,
-    /// Per value, see [`Graph::channel_dimensions`].
-    channels: std::sync::OnceLock<Vec<Vec<usize>>>,
+    /// Every use of a layer, whether it is a site or not.
+    pub(crate) layers: Vec<layer::Layer>,
+    /// Layers that are no sites, and why.
+    pub(crate) unread: Vec<UnreadLayer>,
+    /// What the dimensions of the values count, found when first asked for.
+    labels: std::sync::OnceLock<labels::Labels>,
 }
 
 /// Index into [`Graph::values`].
@@ -98,6 +110,12 @@ pub(crate) struct Value {
     pub offset: i64,
     /// The parameter that this value is, or is a view of: `(index, transposed)`.
     pub parameter: Option<(usize, bool)>,
+    /// Whether the model's input has no part in it: parameters, and what is computed of them alone.
+    pub fixed: bool,
+    /// Of a fixed value: the parameter that it was computed from; of several the largest.
+    pub root: Option<usize>,
+    /// The dimension that counts images; `None` where none does.
+    pub batch: Option<usize>,
 }
 
 /// Where a value comes from.
@@ -174,6 +192,21 @@ impl Graph {
     /// The values that operator `op` reads and that are not parameters.
     pub(crate) fn data_inputs(&self, op: usize) -> impl Iterator<Item = ValueId> + '_ {
         self.ops[op].reads().filter(|&v| self.values[v].parameter.is_none())
+    }
+
+    /// The values that operator `op` reads and that depend on the model's input.
+    pub(crate) fn flowing(&self, op: usize) -> impl Iterator<Item = ValueId> + '_ {
+        self.ops[op].reads().filter(|&v| !self.values[v].fixed)
+    }
+
+    /// The values that operator `op` reads and that are parameters, or computed of them alone, in argument order.
+    pub(crate) fn fixed(&self, op: usize) -> impl Iterator<Item = ValueId> + '_ {
+        self.ops[op].reads().filter(|&v| self.values[v].root.is_some())
+    }
+
+    /// Whether the input has no part in what operator `op` returns.
+    pub(crate) fn is_fixed(&self, op: usize) -> bool {
+        self.ops[op].outputs.iter().all(|&v| self.values[v].fixed)
     }
 
     /// The operators that read value `v`, in order of execution.

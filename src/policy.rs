@@ -67,7 +67,8 @@
 //! **Waivers** excuse findings: they are listed, with the reason, and count for nothing. One that has expired excuses
 //! nothing. A [`Baseline`] excuses what was found before, so that only new findings fail.
 //!
-//! **Lints** are about the policies themselves: an exception, a waiver, a glob that matched nothing. Their level is `warn`
+//! **Lints** are about the policies themselves (an exception, a waiver, a glob that matched nothing) and about what the audit
+//! did not reach ([`Code::UnauditedLayers`], at the gravest level that a policy gives it). Their level is `warn`
 //! unless `[lints]` says otherwise, and [`Code::UnmatchedRule`]'s is `allow`.
 //!
 //! Faults in a file are errors with file, line, caret and suggestion, all of them at once; a file or folder that is not
@@ -77,6 +78,7 @@ pub mod baseline;
 mod because;
 mod check;
 mod config;
+mod covered;
 mod date;
 mod evaluate;
 mod finding;

@@ -47,6 +47,7 @@ pub use format::Format;
 
 use crate::UnitId;
 use crate::describe::Status;
+use crate::graph::Coverage;
 use crate::policy::{Finding, Level, Notice, PolicySummary, Standing, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,9 @@ pub struct Report {
     pub settings: Settings,
     /// How often the model is right on a labelled probe.
     pub accuracy: Option<ModelAccuracy>,
+    /// How much of the model was audited; none of descriptions that another tool made.
+    #[serde(default)]
+    pub coverage: Option<Coverage>,
     /// How many units there are of each kind; set by [`finish`](Self::finish).
     pub counts: Counts,
     /// One per policy, by name.
@@ -110,6 +114,7 @@ impl Default for Report {
             probe: ProbeInfo::default(),
             settings: Settings::default(),
             accuracy: None,
+            coverage: None,
             counts: Counts::default(),
             policies: Vec::new(),
             findings: Vec::new(),
@@ -221,6 +226,10 @@ impl Report {
             if n > 0 {
                 after += &format!("; {n} {what}");
             }
+        }
+        // What was not looked at is never called clean.
+        if let Some(n) = self.coverage.as_ref().map(|c| c.unaudited.len()).filter(|n| *n > 0) {
+            after += &format!("; {} cannot be audited", plural(n, "layer", "layers"));
         }
         match self.edit.as_ref().map(|e| e.chosen.len()) {
             None => {}

@@ -9,8 +9,9 @@ use tch_audit::audit::{Audit, Leftovers, Settings};
 use tch_audit::describe::{Describer, Description, Say, Status};
 use tch_audit::evidence::{ConceptEvidence, EvidenceSource, Needs, Study};
 use tch_audit::exemplars::Exemplars;
-use tch_audit::policy::{Level, Policies, Standing, Verdict};
+use tch_audit::policy::{Code, Level, Policies, Standing, Verdict};
 use tch_audit::probe::{Images, Probe, drawn};
+use tch_audit::report::{ModelInfo, Report};
 use tch_audit::{ConceptName, Error, Model, Result, Traced};
 
 const SIDE: usize = 16;
@@ -313,4 +314,43 @@ fn a_describer_that_breaks_its_promise_is_named() {
         let error = error.to_string();
         assert!(error.contains(&format!("describer `{how}`")) && error.contains(what), "{error}");
     }
+}
+
+#[test]
+fn what_was_not_looked_at_is_part_of_the_verdict() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let seen = nn::conv2d(vs.root() / "seen", 3, 4, 3, Default::default());
+    let _idle = nn::linear(vs.root() / "idle", 4, 9, Default::default());
+    let last = nn::linear(vs.root() / "last", 4, 2, Default::default());
+    let net =
+        nn::func(move |x| x.apply(&seen).relu().mean_dim([2i64, 3].as_slice(), false, None::<tch::Kind>).apply(&last));
+    let model = Model::new(&vs, &net);
+    let mut allowed = policies("any = ['unicorn']");
+    let settings = settings(Arc::new(Nearest::default()), Vec::new());
+    let audited = |policies: &Policies, sites: &str| {
+        let mut settings = settings.clone();
+        settings.sites = vec![sites.to_string()];
+        let audit = Audit::run(&model, &images(), &settings, policies).unwrap();
+        let mut report = Report::of(&audit, ModelInfo::default(), &images(), &settings, "");
+        report.judge(&audit.outcome, |_| None);
+        report.finish()
+    };
+    let report = audited(&allowed, "auto");
+    let coverage = report.coverage.as_ref().unwrap();
+    assert_eq!((coverage.layers, coverage.audited, coverage.left_out.as_slice()), (3, 1, &["last".to_string()][..]));
+    assert_eq!(coverage.unaudited.iter().map(|l| l.layer.as_str()).collect::<Vec<_>>(), ["idle"]);
+    assert!(report.verdict.ends_with("; 1 layer cannot be audited") && !report.denied, "{}", report.verdict);
+    let notice = report.notices.iter().find(|n| n.code == Code::UnauditedLayers).unwrap();
+    assert!(notice.message.starts_with("1 of 3 layers (26.9 % of the parameters)"), "{}", notice.message);
+    assert!(notice.message.contains("idle (it did not run"), "{}", notice.message);
+
+    // What is left out by choice is no reproach; what is denied fails; what is allowed is still told.
+    assert_eq!(audited(&allowed, "last").coverage.unwrap().left_out, ["seen"]);
+    let mut denied = allowed.clone();
+    denied.set_levels([("unaudited-layers", Level::Deny)]).unwrap();
+    assert!(audited(&denied, "auto").verdict.starts_with("denied: 1 unaudited-layers"));
+    allowed.set_levels([("unaudited-layers", Level::Allow)]).unwrap();
+    let report = audited(&allowed, "auto");
+    assert!(report.notices.iter().all(|n| n.code != Code::UnauditedLayers));
+    assert!(report.verdict.ends_with("; 1 layer cannot be audited"), "{}", report.verdict);
 }

@@ -1,5 +1,8 @@
 //! The hook: what is seen of a forward pass, and what happens when something goes wrong in it.
 
+#[path = "hook/coverage.rs"]
+mod coverage;
+
 use tch::nn::{self, Module, ModuleT};
 use tch::{CModule, Device, Kind, Tensor};
 use tch_audit::Traced;

@@ -292,7 +292,7 @@ fn mixed(nasty: &str) -> Report {
         policy.location.file = nasty.into();
     }
     report.notices[0].message = nasty.into();
-    report.notices[0].location.file = nasty.into();
+    report.notices[0].location.as_mut().unwrap().file = nasty.into();
     report.model.name = nasty.into();
     report.probe.classes = vec![nasty.into()];
     report.finish()
@@ -773,7 +773,7 @@ fn sample() -> Report {
             level: Level::Warn,
             policy: Some("text".into()),
             message: "`caption` matched no unit".into(),
-            location: place(6, 20),
+            location: Some(place(6, 20)),
         }],
         edit: Some(EditReport {
             action: "zero".into(),

@@ -7,7 +7,7 @@
 use super::coupling::Coupling;
 use super::shrink::Shrink;
 use super::{Cost, Optimizers, Slice, site_of, verify};
-use crate::graph::{Graph, Mask, Origin, SiteKind, site};
+use crate::graph::{Graph, Mask, Origin, find};
 use crate::{Error, Reason, Result, Traced, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl PrunePlan {
         coupling.close();
         let mut masks = Vec::new();
         for (value, cut) in coupling.cuts() {
-            let Some(site) = site::site(graph, format!("value {value}"), SiteKind::Raw, value) else { continue };
+            let Some(site) = find::unplaced(graph, format!("value {value}"), value) else { continue };
             let units: Vec<usize> =
                 cut.axes.get(site.unit_dimension() as usize).into_iter().flatten().map(|i| *i as usize).collect();
             let mask = Mask { site, units };

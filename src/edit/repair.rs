@@ -8,7 +8,7 @@
 //! is chosen by cross-validation.
 
 use crate::edit::Slice;
-use crate::graph::{Graph, Mask, Operand, Site, SiteKind, site};
+use crate::graph::{Graph, Mask, Operand, Site, find};
 use crate::probe::{Images, Want};
 use crate::{Error, Model, Reason, Result, Traced};
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ impl LastLayer {
             .data_inputs(op)
             .next()
             .filter(|v| graph.values[*v].shape.len() == 2)
-            .and_then(|v| site::site(graph, "input of the last layer".to_string(), SiteKind::Raw, v))
+            .and_then(|v| find::unplaced(graph, "input of the last layer".to_string(), v))
             .ok_or_else(|| refuse("its input cannot be read"))?;
         let names = &graph.parameters;
         Ok(Self { weight: names[weight].clone(), bias: name(2).map(|p| names[p].clone()), input })

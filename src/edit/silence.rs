@@ -1,7 +1,7 @@
 //! Which weights must become 0 so that a unit is 0, and which other units become 0 with it.
 
 use crate::Reason;
-use crate::graph::{Graph, Op, Operand, Site, ValueId, ops, site::weight_of};
+use crate::graph::{Graph, Op, Operand, Site, ValueId, layer::product_weight, layer::weight_of, ops};
 use std::collections::BTreeSet;
 
 /// A coupled group: what is set to 0, and what is 0 because of it.
@@ -100,7 +100,8 @@ impl Walk<'_> {
     /// The row of a layer's weight that makes the channel, and its bias.
     fn silence_layer(&mut self, index: usize, dimension: i64, channel: i64) -> Result<(), String> {
         let (graph, op) = (self.graph, &self.graph.ops[index]);
-        let (weight, transposed) = weight_of(graph, index).ok_or("its layer has no weight of its own")?;
+        let (weight, transposed) =
+            weight_of(graph, index).ok_or_else(|| no_weight(graph, index, "its layer has no weight of its own"))?;
         self.nameable(weight)?;
         let rows = if op.name == "linear" {
             let rank = graph.values[op.outputs[0]].shape.len() as i64;
@@ -196,7 +197,8 @@ impl Walk<'_> {
         for index in graph.consumers(value) {
             let op = &graph.ops[index];
             if ops::is_layer(&op.name) {
-                let (weight, transposed) = weight_of(graph, index).ok_or("a layer that reads it has no weight")?;
+                let (weight, transposed) = weight_of(graph, index)
+                    .ok_or_else(|| no_weight(graph, index, "a layer that reads it has no weight"))?;
                 self.nameable(weight)?;
                 if op.name == "conv" && op.groups() != 1 {
                     return Err("a grouped convolution reads it".to_string());
@@ -319,6 +321,14 @@ impl Walk<'_> {
         }
         Err("its weights have no name (a frozen module: export it without freezing)".to_string())
     }
+}
+
+/// Why a layer has no weight that can be edited: `otherwise`, unless it is computed in the forward pass.
+fn no_weight(graph: &Graph, layer: usize, otherwise: &str) -> String {
+    let weight = product_weight(graph, layer).and_then(|v| graph.producer(v));
+    weight.map_or(otherwise.to_string(), |op| {
+        format!("a layer's weight is computed in the forward pass, by `{}`", graph.ops[op].aten)
+    })
 }
 
 fn first(inputs: &[ValueId]) -> Result<ValueId, String> {

@@ -4,7 +4,7 @@ use super::coupling::Coupling;
 use super::silence::{self, Group};
 use super::zeroed::{Zeroed, parameter_of};
 use super::{Slice, site_of, verify};
-use crate::graph::{Graph, Mask, Origin, Site, SiteKind, site};
+use crate::graph::{Graph, Mask, Origin, Site, find};
 use crate::{Error, Model, Reason, Result, Traced, UnitId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -57,8 +57,7 @@ impl ZeroPlan {
             }
             // Values without a name are part of the group as well: a residual stream inside closures.
             let named = graph.sites().iter().find(|s| counts(s)).cloned();
-            let site =
-                named.or_else(|| site::site(graph, format!("value {value}"), SiteKind::Raw, value).filter(counts));
+            let site = named.or_else(|| find::unplaced(graph, format!("value {value}"), value).filter(counts));
             masks.extend(site.map(|site| Mask { site, units: channels }));
         }
         // What shares its memory with something else is masked before or behind it.

@@ -78,6 +78,11 @@ codes! {
     StaleBaseline, "stale-baseline",
         "The baseline lists findings that do not occur any more. Write it anew with `--write-baseline`, so that they are \
          new findings should they come back.";
+    UnauditedLayers, "unaudited-layers",
+        "Layers with parameters could not be audited, so nothing is known of what they have learned: their units cannot be \
+         read, or they did not run. `tch-audit sites` lists them with the reasons, and report.json has them under \
+         `coverage`. Layers that were left out by choice (`--sites`, the classifier) are not among them. Deny it \
+         (`-D unaudited-layers`) where a model must be audited as a whole.";
     // Faults of a file.
     BadEncoding, "bad-encoding",
         "The file is not text in UTF-8. The caret stands at the first byte that is not.";

@@ -1,6 +1,6 @@
 //! Attentions: where the heads are, and what each is made from.
 
-use super::{Graph, ValueId, ops, scope};
+use super::{Graph, ValueId, layer, scope};
 
 /// One attention that is computed head by head, `[N, heads, T, D]`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ fn attention(graph: &Graph, index: usize) -> Option<Attention> {
         [n, heads, _, _] if *n == graph.batch => *heads,
         _ => return None,
     };
-    let inputs: Vec<ValueId> = graph.data_inputs(index).collect();
+    let inputs: Vec<ValueId> = graph.flowing(index).collect();
     let parts = match (op.name.as_str(), inputs.as_slice()) {
         ("scaled_dot_product_attention", [q, k, v, ..]) => vec![*q, *k, *v],
         ("linear" | "bmm", [probabilities, v]) => {
@@ -35,7 +35,7 @@ fn attention(graph: &Graph, index: usize) -> Option<Attention> {
             loop {
                 parts.push(value);
                 let made = graph.producer(value)?;
-                let from: Vec<ValueId> = graph.data_inputs(made).collect();
+                let from: Vec<ValueId> = graph.flowing(made).collect();
                 match (graph.ops[made].name.as_str(), from.as_slice()) {
                     ("linear" | "bmm", [q, k]) if normalised => {
                         parts.extend([*q, *k]);
@@ -62,11 +62,11 @@ fn attention(graph: &Graph, index: usize) -> Option<Attention> {
 /// The module around an attention: what the names of the layer before it and the layer behind it have in common.
 fn scope_of(graph: &Graph, index: usize) -> Option<String> {
     let layer = |op: usize| {
-        let (parameter, _) = graph.parameters_of(op).next()?;
-        ops::is_layer(&graph.ops[op].name).then(|| scope::module_of(&graph.parameters[parameter]))
+        let parameter = graph.fixed(op).find_map(|v| graph.values[v].root)?;
+        layer::product_weight(graph, op).map(|_| layer::module(&graph.parameters[parameter]))
     };
     let before = (0..index).rev().find_map(layer)?;
     let after = (index + 1..graph.ops.len()).find_map(layer)?;
-    let common = scope::common([before, after].into_iter());
-    if common.is_empty() { Some(scope::module_of(before).to_string()).filter(|s| !s.is_empty()) } else { Some(common) }
+    let common = scope::common([before.as_str(), after.as_str()].into_iter());
+    if common.is_empty() { Some(scope::module_of(&before).to_string()).filter(|s| !s.is_empty()) } else { Some(common) }
 }

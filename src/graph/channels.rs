@@ -1,43 +1,23 @@
 //! Which dimensions of a value count channels: followed from the layers that made them.
 
 use super::movement::Movement;
-use super::{Graph, ValueId, ops};
+use super::{Graph, ValueId, layer};
 use tch::{Device, Kind, Tensor};
 
-impl Graph {
-    /// The dimensions along which the channels of the layer before a value are counted: one for a feature map, two where
-    /// they are split into heads; none where no layer made it, or where it comes from a product over channels, like the
-    /// scores of an attention.
-    pub(crate) fn channel_dimensions(&self, v: ValueId) -> &[usize] {
-        self.channels.get_or_init(|| follow(self)).get(v).map_or(&[], Vec::as_slice)
-    }
-
-    /// Of the last two dimensions of a value the one that counts channels.
-    pub(crate) fn matrix_dimension(&self, v: ValueId) -> Option<usize> {
-        let matrix = self.values[v].shape.len().saturating_sub(2);
-        self.channel_dimensions(v).iter().copied().find(|d| *d >= matrix)
-    }
-}
-
-fn follow(graph: &Graph) -> Vec<Vec<usize>> {
-    let mut labels: Vec<Option<Tensor>> = (0..graph.values.len()).map(|_| None).collect();
-    for index in 0..graph.ops.len() {
-        for (v, made) in made(graph, index, &labels) {
-            labels[v] = Some(made);
-        }
-    }
-    labels.iter().map(|l| l.as_ref().map(varying).unwrap_or_default()).collect()
-}
-
 /// The dimensions along which labels differ.
-fn varying(labels: &Tensor) -> Vec<usize> {
+pub(super) fn varying(labels: &Tensor) -> Vec<usize> {
     let differ = |d: &usize| labels.size()[*d] > 1;
     (0..labels.dim()).filter(differ).collect()
 }
 
 /// The channel that each element of an operator's outputs belongs to, of the layer before it. Dimensions along which it
 /// does not differ have size 1.
-fn made(graph: &Graph, index: usize, labels: &[Option<Tensor>]) -> Vec<(ValueId, Tensor)> {
+pub(super) fn made(
+    graph: &Graph,
+    index: usize,
+    labels: &[Option<Tensor>],
+    movement: Option<&Movement>,
+) -> Vec<(ValueId, Tensor)> {
     let op = &graph.ops[index];
     let Some(&y) = op.outputs.first() else { return Vec::new() };
     let rank = graph.values[y].shape.len();
@@ -52,6 +32,9 @@ fn made(graph: &Graph, index: usize, labels: &[Option<Tensor>]) -> Vec<(ValueId,
         let own = labels[v].as_ref().map(varying).unwrap_or_default();
         rank >= from_end && own.iter().find(|d| **d + 2 >= rank) == Some(&(rank - from_end))
     };
+    if graph.flowing(index).next().is_some() && layer::product_weight(graph, index).is_some() {
+        return layer::units(graph, index).map(counted).unwrap_or_default();
+    }
     match (op.name.as_str(), inputs.as_slice()) {
         ("conv", _) if rank > 1 => return counted(1),
         ("scaled_dot_product_attention", _) if rank > 0 => return counted(rank - 1),
@@ -67,8 +50,8 @@ fn made(graph: &Graph, index: usize, labels: &[Option<Tensor>]) -> Vec<(ValueId,
     }
     let Some((from, known)) = inputs.iter().find_map(|i| Some((*i, labels[*i].as_ref()?))) else { return Vec::new() };
     let shape = &graph.values[from].shape;
-    if ops::MOVEMENTS.contains(&op.name.as_str()) {
-        return moved(graph, index, from, &known.expand(shape, false)).unwrap_or_default();
+    if let Some(movement) = movement {
+        return moved(graph, movement, from, &known.expand(shape, false)).unwrap_or_default();
     }
     let same = |v: &&ValueId| graph.values[**v].shape == *shape || graph.values[**v].shape.len() == shape.len();
     op.outputs
@@ -82,8 +65,7 @@ fn made(graph: &Graph, index: usize, labels: &[Option<Tensor>]) -> Vec<(ValueId,
         .collect()
 }
 
-fn moved(graph: &Graph, index: usize, from: ValueId, labels: &Tensor) -> Option<Vec<(ValueId, Tensor)>> {
-    let movement = Movement::of(graph, &graph.ops[index])?;
+fn moved(graph: &Graph, movement: &Movement, from: ValueId, labels: &Tensor) -> Option<Vec<(ValueId, Tensor)>> {
     let first = movement.inputs.iter().find(|(i, _)| *i == from)?.1;
     let labels = labels.reshape(-1);
     let mut all = Vec::new();

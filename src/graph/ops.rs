@@ -45,6 +45,17 @@ pub(crate) fn is_layer(canonical: &str) -> bool {
     matches!(canonical, "conv" | "linear")
 }
 
+/// Operators that multiply with a weight if they are given one.
+pub(crate) fn is_product(canonical: &str) -> bool {
+    is_layer(canonical) || matches!(canonical, "bmm" | "baddbmm" | "einsum" | "bilinear")
+}
+
+/// Whether an operator adds its first operand to a product of the others.
+pub(crate) fn adds_its_first(name: &str) -> bool {
+    let name = name.strip_prefix("aten::").unwrap_or(name).trim_matches('_');
+    matches!(name, "addmm" | "baddbmm" | "addbmm" | "addmv")
+}
+
 /// Normalisations with a scale and a shift per channel.
 pub(crate) fn is_normalisation(canonical: &str) -> bool {
     matches!(canonical, "batch_norm" | "layer_norm" | "group_norm" | "instance_norm")

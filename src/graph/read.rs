@@ -1,5 +1,6 @@
 //! Reading and masking sites while a model runs.
 
+use super::fixed::largest;
 use super::site::{Route, Site};
 use super::{Graph, Traced, ops};
 use crate::Reason;
@@ -59,7 +60,8 @@ impl Traced<'_> {
         let input = model.prepare(input)?;
         let named: Vec<Tensor> =
             model.parameters().iter().map(|(_, t)| t).chain(&self.constants).map(Tensor::shallow_clone).collect();
-        let follower = RefCell::new(Follower::new(&routes));
+        let sizes = named.iter().map(Tensor::numel).collect();
+        let follower = RefCell::new(Follower::new(&routes, sizes));
         let output = hook::observe(
             &named,
             |numbers| follower.borrow_mut().name(numbers),
@@ -155,9 +157,11 @@ fn fill(mask: &Mask, activation: &Tensor) -> Result<()> {
 /// Follows routes through the operators of a running pass.
 struct Follower<'r> {
     routes: Vec<Walk<'r>>,
-    /// Tensor number -> parameter, views of parameters included.
-    parameters: HashMap<u64, usize>,
-    /// How often each parameter has been read.
+    /// Fixed tensors by number: the parameter that each is, or was computed of; none for what has no parameter.
+    fixed: HashMap<u64, Option<usize>>,
+    /// How many numbers each parameter holds.
+    sizes: Vec<usize>,
+    /// How often each parameter has been read by operators that are given more than fixed tensors.
     uses: HashMap<usize, usize>,
 }
 
@@ -190,14 +194,14 @@ impl Walk<'_> {
 }
 
 impl<'r> Follower<'r> {
-    fn new(routes: &[&'r Route]) -> Self {
+    fn new(routes: &[&'r Route], sizes: Vec<usize>) -> Self {
         let routes = routes.iter().map(|route| Walk { route, at: At::Before }).collect();
-        Self { routes, parameters: HashMap::new(), uses: HashMap::new() }
+        Self { routes, fixed: HashMap::new(), sizes, uses: HashMap::new() }
     }
 
     fn name(&mut self, numbers: &[u64]) {
         for (i, number) in numbers.iter().enumerate() {
-            self.parameters.entry(*number).or_insert(i);
+            self.fixed.entry(*number).or_insert(Some(i));
         }
     }
 
@@ -205,13 +209,15 @@ impl<'r> Follower<'r> {
     fn follow(&mut self, event: &Event<'_>) -> Vec<usize> {
         let inputs = event.input_numbers();
         let outputs = event.output_numbers();
-        let Some(&first) = outputs.first() else { return Vec::new() };
+        if outputs.is_empty() {
+            return Vec::new();
+        }
         let in_place = ops::is_in_place(event.name(), event.overload());
         if !in_place && outputs.iter().all(|o| inputs.contains(o)) {
             return Vec::new(); // nothing happened, as in Graph::trace
         }
         let name = ops::canonical(event.name());
-        let read: BTreeSet<usize> = inputs.iter().filter_map(|n| self.parameters.get(n)).copied().collect();
+        let read: BTreeSet<usize> = inputs.iter().filter_map(|n| *self.fixed.get(n)?).collect();
         let mut arrived = Vec::new();
         for (i, walk) in self.routes.iter_mut().enumerate() {
             let starts = || read.contains(&walk.route.parameter) && name == walk.route.operator;
@@ -236,22 +242,25 @@ impl<'r> Follower<'r> {
                 arrived.push(i);
             }
         }
-        self.after(name, &inputs, &read, first);
+        self.after(&inputs, &outputs, read);
         arrived
     }
 
-    fn after(&mut self, name: &str, inputs: &[u64], read: &BTreeSet<usize>, output: u64) {
-        for parameter in read {
-            *self.uses.entry(*parameter).or_insert(0) += 1;
-        }
-        // A view of a parameter (detach, t) stands for it.
-        if ops::parameter_view(name).is_some()
-            && let Some(parameter) = inputs.first().and_then(|n| self.parameters.get(n)).copied()
-        {
-            self.parameters.insert(output, parameter);
-            if let Some(uses) = self.uses.get_mut(&parameter) {
-                *uses -= 1;
+    /// As in [`fixed::mark`](super::fixed): what is computed of fixed tensors is fixed.
+    fn after(&mut self, inputs: &[u64], outputs: &[u64], read: BTreeSet<usize>) {
+        if inputs.iter().all(|n| self.fixed.contains_key(n)) {
+            let roots = inputs.iter().filter_map(|n| *self.fixed.get(n)?);
+            let root = largest(roots, |p| self.sizes.get(p).copied().unwrap_or(0));
+            for output in outputs {
+                self.fixed.entry(*output).or_insert(root);
             }
+            return;
+        }
+        for output in outputs {
+            self.fixed.remove(output);
+        }
+        for parameter in read {
+            *self.uses.entry(parameter).or_insert(0) += 1;
         }
     }
 

@@ -4,7 +4,7 @@
 //! follows; where two streams join, a stream that is only skipped past (the identity of a residual block) does not
 //! count, and the operator belongs to the parent of what is left.
 
-use super::{Graph, Origin, ValueId, ops};
+use super::{Graph, Origin, ValueId, layer, ops};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The module path of each operator, by the names of its parameters; `None` for pooling, reshaping and what follows them.
@@ -13,10 +13,10 @@ pub(super) fn paths(graph: &Graph) -> Vec<Option<String>> {
     let mut paths: Vec<Option<String>> = Vec::with_capacity(graph.ops.len());
     for (i, op) in graph.ops.iter().enumerate() {
         // Names without a module (constants, variables at the root of a store) say nothing.
-        let modules = graph.parameters_of(i).map(|(p, _)| module_of(&graph.parameters[p]));
-        let own: Vec<&str> = modules.filter(|m| !m.is_empty()).collect();
+        let modules = graph.fixed(i).filter_map(|v| graph.values[v].root).map(|p| layer::module(&graph.parameters[p]));
+        let own: Vec<String> = modules.filter(|m| !m.is_empty()).collect();
         let path = if !own.is_empty() {
-            Some(common(own.iter().copied()))
+            Some(common(own.iter().map(String::as_str)))
         } else if ops::is_elementwise(&op.name) {
             follows(graph, i, &paths, &ancestors)
         } else {
@@ -59,7 +59,7 @@ pub(crate) fn is_within(path: &str, scope: &str) -> bool {
 }
 
 fn follows(graph: &Graph, op: usize, paths: &[Option<String>], ancestors: &[BTreeSet<ValueId>]) -> Option<String> {
-    let inputs: Vec<ValueId> = graph.data_inputs(op).collect();
+    let inputs: Vec<ValueId> = graph.flowing(op).collect();
     let path_of = |v: ValueId| graph.producer(v).and_then(|p| paths[p].clone());
     if let [only] = inputs.as_slice() {
         return path_of(*only);
@@ -85,9 +85,9 @@ fn skips_past(graph: &Graph, mut a: ValueId, ancestors: &BTreeSet<ValueId>) -> b
             return true;
         }
         let Some(op) = graph.producer(a) else { return false };
-        let inputs: Vec<ValueId> = graph.data_inputs(op).collect();
+        let inputs: Vec<ValueId> = graph.flowing(op).collect();
         match inputs.as_slice() {
-            [only] if graph.parameters_of(op).next().is_none() => a = *only,
+            [only] if graph.fixed(op).next().is_none() => a = *only,
             _ => return false,
         }
     }
@@ -98,7 +98,7 @@ fn ancestors(graph: &Graph) -> Vec<BTreeSet<ValueId>> {
     let mut all: Vec<BTreeSet<ValueId>> = vec![BTreeSet::new(); graph.values.len()];
     for (i, op) in graph.ops.iter().enumerate() {
         let mut before = BTreeSet::new();
-        for v in graph.data_inputs(i) {
+        for v in graph.flowing(i) {
             before.insert(v);
             before.extend(all[v].iter().copied());
         }

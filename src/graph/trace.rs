@@ -1,6 +1,6 @@
 //! One forward pass, written down.
 
-use super::{Graph, Op, Operand, Origin, Value, ValueId, ops, site};
+use super::{Graph, Op, Operand, Origin, Value, ValueId, batch, coverage, find, fixed, layer, ops};
 use crate::hook::{self, Arg, Event, Seen, ffi::storage_offset};
 use crate::{Error, Model, Result};
 use std::collections::HashMap;
@@ -18,31 +18,47 @@ impl Graph {
             let _ = model.run(&input)?;
             let _ = model.run(&input)?;
         }
-        let mut named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
-        named.push(input.shallow_clone());
-        let tracer = std::cell::RefCell::new(Tracer::default());
-        let outputs = hook::observe(
-            &named,
-            |numbers| tracer.borrow_mut().name(numbers),
-            |event| {
-                tracer.borrow_mut().record(event);
-                Ok(())
-            },
-            // Aliases mark the outputs: they are the last operators, and read them.
-            || {
-                let outputs = model.run_all(&input)?;
-                let mark = |y: &Tensor| y.f_alias().map_err(Error::torch("marking an output"));
-                outputs.iter().map(mark).collect::<Result<Vec<_>>>()
-            },
-        )??;
-        Ok(tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1), outputs.len()))
+        let tracer = write_down(model, &input)?;
+        let mut graph = tracer.finish(model, input.size().first().copied().unwrap_or(1));
+        fixed::mark(&mut graph);
+        batch::find(&mut graph, model, &input)?;
+        graph.layers = layer::find(&graph);
+        let (sites, unread) = find::sites(&graph);
+        graph.sites = sites;
+        graph.unread = coverage::unread(&graph, model, &unread);
+        Ok(graph)
     }
 }
 
+/// Runs a model and writes down its operators.
+pub(super) fn write_down(model: &Model<'_>, input: &Tensor) -> Result<Tracer> {
+    let mut named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
+    named.push(input.shallow_clone());
+    let tracer = std::cell::RefCell::new(Tracer::default());
+    let outputs = hook::observe(
+        &named,
+        |numbers| tracer.borrow_mut().name(numbers),
+        |event| {
+            tracer.borrow_mut().record(event);
+            Ok(())
+        },
+        // Aliases mark the outputs: they are the last operators, and read them.
+        || {
+            let outputs = model.run_all(input)?;
+            let mark = |y: &Tensor| y.f_alias().map_err(Error::torch("marking an output"));
+            outputs.iter().map(mark).collect::<Result<Vec<_>>>()
+        },
+    )??;
+    let mut tracer = tracer.into_inner();
+    tracer.outputs = tracer.unmark(outputs.len());
+    Ok(tracer)
+}
+
 #[derive(Debug, Default)]
-struct Tracer {
-    ops: Vec<Op>,
-    values: Vec<Value>,
+pub(super) struct Tracer {
+    pub ops: Vec<Op>,
+    pub values: Vec<Value>,
+    outputs: Vec<ValueId>,
     constants: Vec<Tensor>,
     n_parameters: usize,
     /// Tensor number -> its value now, and how often its storage had been written by then.
@@ -162,7 +178,18 @@ impl Tracer {
     fn add(&mut self, seen: &Seen, origin: Origin, parameter: Option<(usize, bool)>) -> ValueId {
         let id = self.values.len();
         let (shape, strides, offset) = (seen.tensor.size(), seen.tensor.stride(), storage_offset(&seen.tensor));
-        self.values.push(Value { shape, origin, storage: seen.storage, strides, offset, parameter });
+        let value = Value {
+            shape,
+            origin,
+            storage: seen.storage,
+            strides,
+            offset,
+            parameter,
+            fixed: false,
+            root: None,
+            batch: None,
+        };
+        self.values.push(value);
         if let Some(storage) = seen.storage {
             self.lying_in.entry(storage).or_default().push(id);
         }
@@ -200,14 +227,14 @@ impl Tracer {
         outputs
     }
 
-    fn finish(mut self, model: &Model<'_>, batch: i64, marked: usize) -> Graph {
-        let outputs = self.unmark(marked);
+    fn finish(self, model: &Model<'_>, batch: i64) -> Graph {
+        let outputs = self.outputs;
         let output = outputs.first().copied();
         let mut parameters: Vec<String> = model.parameters().iter().map(|(n, _)| n.clone()).collect();
         let (ops, values) = (self.ops, self.values);
         let constants = constant_names(&ops, &values, &parameters, self.constants.len());
         parameters.extend(constants);
-        let mut graph = Graph {
+        Graph {
             ops,
             values,
             parameters,
@@ -216,10 +243,10 @@ impl Tracer {
             outputs,
             batch,
             sites: Vec::new(),
-            channels: Default::default(),
-        };
-        graph.sites = site::find(&graph);
-        graph
+            layers: Vec::new(),
+            unread: Vec::new(),
+            labels: Default::default(),
+        }
     }
 }
 

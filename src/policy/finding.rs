@@ -93,19 +93,19 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Something about a policy, or the baseline, that its author should know. Sorted by its fields in this order.
+/// Something about a policy, the baseline or the audit itself that its reader should know. Sorted by its fields in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// What kind.
     pub code: Code,
     /// `warn` or `deny`; one of level `deny` fails the run.
     pub level: Level,
-    /// The policy's name; none when it is about the baseline.
+    /// The policy's name; none when it is about the baseline or the audit.
     pub policy: Option<String>,
     /// What is the matter, lower case, without a full stop.
     pub message: String,
-    /// The place in the policy, or the baseline's file.
-    pub location: Location,
+    /// The place in the policy, or the baseline's file; none when it is about the audit.
+    pub location: Option<Location>,
 }
 
 impl fmt::Display for Notice {
@@ -114,6 +114,7 @@ impl fmt::Display for Notice {
         if let Some(policy) = &self.policy {
             write!(f, "{policy}: ")?;
         }
-        write!(f, "{} [{}]", self.message, self.location)
+        write!(f, "{}", self.message)?;
+        self.location.as_ref().map_or(Ok(()), |place| write!(f, " [{place}]"))
     }
 }

@@ -47,6 +47,7 @@ impl Report {
                 sayings: audit.sayings.clone(),
             },
             accuracy: audit.accuracy.map(|a| ModelAccuracy::new(a, images.classes().len())),
+            coverage: Some(audit.coverage.clone()),
             probe: ProbeInfo::new(images, outline.images, &audit.skipped),
             units: units.collect(),
             run: Run { date: date.into(), stages: audit.seconds.iter().map(stage).collect(), kept: audit.kept },

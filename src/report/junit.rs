@@ -40,7 +40,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         suite.add_test_case(about(report, POLICIES, &policy.name, Some(&policy.name)));
     }
     if report.policies.is_empty() || report.notices.iter().any(|n| n.policy.is_none()) {
-        suite.add_test_case(about(report, POLICIES, "baseline", None));
+        suite.add_test_case(about(report, POLICIES, "audit", None));
     }
     junit.add_test_suite(suite);
     junit.serialize(&mut *out).map_err(io::Error::other)
@@ -83,8 +83,7 @@ fn case(site: &str, policy: &PolicySummary, found: &[&Finding]) -> TestCase {
 /// The case of the notices about one policy, or about none.
 fn about(report: &Report, class: &str, name: &str, policy: Option<&str>) -> TestCase {
     let notices: Vec<_> = report.notices.iter().filter(|n| n.policy.as_deref() == policy).collect();
-    let text: Vec<String> =
-        notices.iter().map(|n| line(&format!("{}[{}]: {} [{}]", n.level, n.code, n.message, n.location))).collect();
+    let text: Vec<String> = notices.iter().map(|n| line(&n.to_string())).collect();
     let status = match notices.iter().find(|n| n.level == Level::Deny) {
         Some(worst) => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);

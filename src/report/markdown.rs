@@ -17,6 +17,7 @@ use std::io::{self, Write};
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
     policies(report, out)?;
+    unaudited(report, out)?;
     findings(report, out)?;
     edit(report, out)?;
     history(report, out)?;
@@ -45,6 +46,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     } else {
         writeln!(out, "| model | {} parameters, {sites} audited |", thousands(model.parameters))?;
         write_probe(report, out)?;
+    }
+    if let Some(coverage) = &report.coverage {
+        writeln!(out, "| layers | {} |", coverage.summary())?;
     }
     let share = |n: usize| if counts.units == 0 { 0.0 } else { 100.0 * n as f64 / counts.units as f64 };
     writeln!(
@@ -115,15 +119,24 @@ fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
     }
     if !report.notices.is_empty() {
-        writeln!(out, "## About the policies\n")?;
+        writeln!(out, "## About policies and audit\n")?;
         for n in &report.notices {
             let about = n.policy.as_ref().map_or(String::new(), |p| format!(" {}", code(p)));
-            let place = code(&n.location.to_string());
-            writeln!(out, "- {} {}{about}: {} ({place})", n.level, code(n.code.as_str()), text(&n.message))?;
+            let place = n.location.as_ref().map_or(String::new(), |l| format!(" ({})", code(&l.to_string())));
+            writeln!(out, "- {} {}{about}: {}{place}", n.level, code(n.code.as_str()), text(&n.message))?;
         }
         writeln!(out)?;
     }
     Ok(())
+}
+
+fn unaudited(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let Some(coverage) = report.coverage.as_ref().filter(|c| !c.unaudited.is_empty()) else { return Ok(()) };
+    writeln!(out, "## Layers that cannot be audited\n\n| layer | parameters | why |\n|---|--:|---|")?;
+    for layer in &coverage.unaudited {
+        writeln!(out, "| {} | {} | {} |", code(&layer.layer), thousands(layer.parameters), text(&layer.reason))?;
+    }
+    writeln!(out)
 }
 
 fn findings(report: &Report, out: &mut dyn Write) -> io::Result<()> {

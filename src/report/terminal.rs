@@ -100,6 +100,9 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
             format!("{} on {} images, chance {:.1} %", a.accuracy, thousands(a.accuracy.total), 100.0 * a.chance),
         )?;
     }
+    if let Some(coverage) = &report.coverage {
+        fact("layers", coverage.summary())?;
+    }
     fact(
         "units",
         format!(
@@ -202,12 +205,18 @@ fn notices(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()>
     if report.notices.is_empty() {
         return Ok(());
     }
-    heading("about the policies", style, out)?;
+    heading("about policies and audit", style, out)?;
     for n in &report.notices {
         let label = level_paint(n.level).on(&format!("{}[{}]", n.level, n.code), style.color);
         let about = n.policy.as_ref().map_or(String::new(), |p| format!("{}: ", line(p)));
-        let place = Paint::Dim.on(&format!("[{}]", line(&n.location.to_string())), style.color);
-        writeln!(out, "  {label} {about}{} {place}", line(&n.message))?;
+        let place = n.location.as_ref().map(|l| format!(" [{}]", line(&l.to_string()))).unwrap_or_default();
+        // What is said of the audit may be long.
+        if n.location.is_none() {
+            writeln!(out, "  {label}")?;
+            columns::write_wrapped(&line(&n.message), 4, style.width, out)?;
+            continue;
+        }
+        writeln!(out, "  {label} {about}{}{}", line(&n.message), Paint::Dim.on(&place, style.color))?;
     }
     Ok(())
 }

@@ -2,14 +2,15 @@
 
 use crate::input::Input;
 use crate::output;
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use tch::Tensor;
 use tch_audit::Reason;
 use tch_audit::Traced;
 use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
-use tch_audit::graph::{Layout, Site, SiteKind};
+use tch_audit::graph::{Layout, Site, SiteKind, UnreadLayer};
 use tch_audit::{Error, Model, UnitId, exit};
 
 /// List the sites of a TorchScript model: what can be audited, and what can be done to one of its units.
@@ -31,6 +32,15 @@ pub struct Arguments {
     /// Show `@raw` sites as well.
     #[arg(long)]
     raw: bool,
+    /// How to show them: a table for readers, or JSON for programs.
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
@@ -39,6 +49,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let graph = Traced::new(&model, &example)?;
     let shown: Vec<&Site> =
         as_tree(graph.sites()).into_iter().filter(|s| arguments.raw || s.kind != SiteKind::Raw).collect();
+    if arguments.format == Format::Json {
+        let entries: Vec<Value> = shown.iter().map(|site| entry(&graph, site, &example)).collect();
+        let coverage = graph.coverage(graph.model(), &graph.select(&["auto"])?);
+        let all = json!({ "schema_version": 1, "sites": entries, "coverage": coverage });
+        let text = serde_json::to_string_pretty(&all)?;
+        output::print(|out| writeln!(out, "{text}"))?;
+        return Ok(exit::CLEAN);
+    }
     let names: Vec<String> = shown.iter().map(|s| indented(s, &shown)).collect();
     let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(4).max(4);
     let mut lines = vec![format!("{:width$}  kind   units      map  mask  zero  prune  one unit goes", "site")];
@@ -61,8 +79,36 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
     lines.push(format!("{} sites; {units} units in layers", shown.len()));
+    lines.extend(unread(&graph));
     output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::line(line))))?;
     Ok(exit::CLEAN)
+}
+
+/// A site as programs see it: what can be done to one of its units, the other sites that lose it, or why not.
+fn entry(graph: &Traced<'_>, site: &Site, example: &Tensor) -> Value {
+    let able = |result: Result<Vec<UnitId>, String>| match result {
+        Ok(coupled) => json!({ "possible": true, "with": companions(site, &coupled) }),
+        Err(why) => json!({ "possible": false, "reason": why }),
+    };
+    json!({
+        "name": site.name,
+        "kind": site.kind,
+        "units": site.units,
+        "layout": site.layout,
+        "size": [site.size.0, site.size.1],
+        "mask": able(graph.can_mask(site).map(|()| Vec::new()).map_err(reason)),
+        "zero": able(zeroed(graph, site)),
+        "prune": able(pruned(graph, site, example)),
+    })
+}
+
+/// The layers that cannot be audited, with the reason.
+fn unread(graph: &Traced<'_>) -> Vec<String> {
+    let all = graph.unread_layers();
+    let Some(remark) = graph.coverage(graph.model(), graph.sites()).remark() else { return Vec::new() };
+    let width = all.iter().map(|l| l.layer.chars().count()).max().unwrap_or(0);
+    let line = |l: &UnreadLayer| format!("  {:width$}  {} parameters: {}", l.layer, l.parameters, l.reason);
+    [String::new(), format!("{remark}:")].into_iter().chain(all.iter().map(line)).collect()
 }
 
 /// Scopes before what lies in them, otherwise in order of execution.
@@ -137,10 +183,15 @@ fn remark(site: &Site, zero: &Result<Vec<UnitId>, String>, prune: &Result<Vec<Un
 }
 
 /// The other sites that lose a unit.
-fn company(site: &Site, coupled: &[UnitId]) -> String {
+fn companions<'a>(site: &Site, coupled: &'a [UnitId]) -> Vec<&'a str> {
     let mut others: Vec<&str> = coupled.iter().map(|u| u.site.as_str()).collect();
     others.retain(|name| !name.contains("@raw") && *name != site.name);
     others.dedup();
+    others
+}
+
+fn company(site: &Site, coupled: &[UnitId]) -> String {
+    let others = companions(site, coupled);
     match others.as_slice() {
         [] => "alone".to_string(),
         [one] => format!("with {one}"),

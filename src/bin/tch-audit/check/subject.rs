@@ -69,6 +69,9 @@ impl<'a> Subject<'a> {
                 if let Some(sayings) = &report.settings.sayings {
                     outcome.hold_to(sayings, policies);
                 }
+                if let Some(coverage) = &report.coverage {
+                    outcome.hold_to_coverage(coverage, policies);
+                }
                 Ok(Judged { report, outcome, shown: None })
             }
             Subject::Descriptions(file) => {

@@ -80,6 +80,9 @@ pub struct Report {
     pub settings: Settings,
     /// How often the model is right on a labelled probe.
     pub accuracy: Option<ModelAccuracy>,
+    /// Of a model without [`accuracy`](Self::accuracy): why it could not be measured, and what to do.
+    #[serde(default)]
+    pub accuracy_missing: Option<String>,
     /// How many units there are of each kind; set by [`finish`](Self::finish).
     pub counts: Counts,
     /// One per policy, by name.
@@ -110,6 +113,7 @@ impl Default for Report {
             probe: ProbeInfo::default(),
             settings: Settings::default(),
             accuracy: None,
+            accuracy_missing: None,
             counts: Counts::default(),
             policies: Vec::new(),
             findings: Vec::new(),

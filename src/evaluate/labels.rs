@@ -1,0 +1,61 @@
+//! Whether the classes of images can be held against a model's outputs: no accuracy is better than a wrong one.
+
+use crate::probe::Images;
+use crate::{Error, Result, Traced};
+
+/// Parts of a data set, in lower case: folders that are often taken for classes.
+const PARTS: [&str; 9] = ["train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"];
+
+/// Whether the accuracy of a model on these images can be measured, as far as is known without showing them.
+///
+/// # Errors
+/// [`Error::NotMeasured`] for images without classes, for an output that is not one number per class, and where the classes
+/// are not as many as the outputs: which output a class is about is not known then.
+pub fn check_classes(traced: &Traced<'_>, images: &dyn Images) -> Result<()> {
+    let output = traced.output.and_then(|value| traced.values.get(value));
+    // Of an output that is not a tensor the forward pass says what it is.
+    output.map_or(Ok(()), |output| comparable(images, &output.shape))
+}
+
+/// How many outputs a model has; `None` where its output is not one number per class.
+pub fn outputs(traced: &Traced<'_>) -> Option<usize> {
+    let output = traced.output.and_then(|value| traced.values.get(value))?;
+    if let [_, outputs] = output.shape.as_slice() { usize::try_from(*outputs).ok() } else { None }
+}
+
+/// As [`check_classes`], for an output of this shape.
+pub(super) fn comparable(images: &dyn Images, output: &[i64]) -> Result<()> {
+    reason(images, output).map_or(Ok(()), |reason| Err(Error::NotMeasured { what: "accuracy", reason }))
+}
+
+/// What keeps the accuracy from being measured.
+fn reason(images: &dyn Images, output: &[i64]) -> Option<String> {
+    let classes = images.classes();
+    if classes.is_empty() || (!images.is_empty() && images.label(0).is_none()) {
+        return Some("the images have no classes: put those of each class into a sub-folder of their own".to_string());
+    }
+    let outputs = match output {
+        [_, outputs] => usize::try_from(*outputs).unwrap_or_default(),
+        _ => return Some(format!("the model's output is {output:?}, not one number per class")),
+    };
+    if classes.iter().all(|class| PARTS.contains(&class.to_lowercase().as_str())) {
+        let names = classes.iter().map(|class| format!("`{class}`")).collect::<Vec<_>>().join(" and ");
+        return Some(format!("the folders {names} are parts of a data set, not classes: give one of them"));
+    }
+    (classes.len() != outputs).then(|| {
+        let (n, plural) = (classes.len(), if classes.len() == 1 { "" } else { "s" });
+        let es = if classes.len() == 1 { "" } else { "es" };
+        let received = if in_folders(images) { format!("{n} class folder{plural}") } else { format!("{n} class{es}") };
+        let has = if outputs == 1 { "1 output".to_string() } else { format!("{outputs} outputs") };
+        format!(
+            "{received}, the model has {has}: which output each class is about is not known; list the classes of all \
+             outputs, one per line, with --classes FILE (`ImageFolder::classes`)"
+        )
+    })
+}
+
+/// Whether the classes of images are the folders that they lie in.
+fn in_folders(images: &dyn Images) -> bool {
+    let class = images.label(0).and_then(|label| images.classes().get(label));
+    !images.is_empty() && class.is_some_and(|class| images.name(0).split('/').next() == Some(class.as_str()))
+}

@@ -496,6 +496,9 @@ fn what_is_left_out_is_counted_and_named() {
     assert_eq!(counted(&stream), expected);
     assert_eq!(counted(&Selected::new(&stream, vec![0]).unwrap()), expected);
     assert_eq!(counted(&probe.select(&[1]).unwrap()), expected);
+    let shared: std::sync::Arc<dyn Images> =
+        std::sync::Arc::new(Changed::new(stream.clone(), "same", |_, i| i.clone()));
+    assert_eq!(counted(&shared), expected, "so it reaches an auditor");
     assert_eq!(probe.left_out()[0].names, ["ant/one.HEIC", "bee/one.HEIC"]);
     assert_eq!(
         left_out_sentence(probe.left_out()),

@@ -32,14 +32,17 @@ pub(super) fn comparable(images: &dyn Images, output: &[i64]) -> Result<()> {
 fn reason(images: &dyn Images, output: &[i64]) -> Option<String> {
     let classes = images.classes();
     if classes.is_empty() || (!images.is_empty() && images.label(0).is_none()) {
-        return Some("the images have no classes: put those of each class into a sub-folder of their own".to_string());
+        return Some(
+            "the images have no classes (in a folder, those of each class lie in a sub-folder of their own)"
+                .to_string(),
+        );
     }
     let outputs = match output {
         [_, outputs] => usize::try_from(*outputs).unwrap_or_default(),
         _ => return Some(format!("the model's output is {output:?}, not one number per class")),
     };
     if classes.iter().all(|class| PARTS.contains(&class.to_lowercase().as_str())) {
-        let names = classes.iter().map(|class| format!("`{class}`")).collect::<Vec<_>>().join(" and ");
+        let names = classes.iter().map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
         return Some(format!("the folders {names} are parts of a data set, not classes: give one of them"));
     }
     (classes.len() != outputs).then(|| {

@@ -288,4 +288,22 @@ fn labels_that_may_not_be_the_outputs_refit_and_measure_nothing() {
     let parts = ImageFolder::open(parts.path()).preprocess(some.preprocess().clone()).load().unwrap();
     let text = correct(&graph, &[], &parts).unwrap_err().to_string();
     assert!(text.contains("the folders `Test`, `train`, `val` are parts of a data set"), "{text}");
+
+    // A network of twelve outputs, and folders 0 to 11: 10 comes before 2.
+    let numbered = tempfile::tempdir().unwrap();
+    for class in 0..12 {
+        std::fs::create_dir(numbered.path().join(class.to_string())).unwrap();
+        images.image(class).save(numbered.path().join(format!("{class}/1.png"))).unwrap();
+    }
+    let wide = nn::seq_t().add_fn(|x| x.view([x.size()[0], -1]).narrow(1, 0, 12));
+    let twelve = Model::new(&vs, &wide);
+    let twelve = Traced::new(&twelve, &example(&some, 1).unwrap()).unwrap();
+    let open = || ImageFolder::open(numbered.path()).preprocess(some.preprocess().clone());
+    let text = correct(&twelve, &[], &open().load().unwrap()).unwrap_err().to_string();
+    assert!(text.contains("numbers that are sorted as text, `11` before `2`") && text.contains("--classes"), "{text}");
+    // Who lists them says in which order they are, be it that of the text.
+    let mut order: Vec<String> = (0..12).map(|i| i.to_string()).collect();
+    assert_eq!(correct(&twelve, &[], &open().classes(order.clone()).stream().unwrap()).unwrap().len(), 12);
+    order.sort();
+    assert_eq!(correct(&twelve, &[], &open().classes(order).stream().unwrap()).unwrap().len(), 12);
 }

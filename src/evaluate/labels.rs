@@ -41,24 +41,30 @@ fn reason(images: &dyn Images, output: &[i64]) -> Option<String> {
         [_, outputs] => usize::try_from(*outputs).unwrap_or_default(),
         _ => return Some(format!("the model's output is {output:?}, not one number per class")),
     };
-    if classes.iter().all(|class| PARTS.contains(&class.to_lowercase().as_str())) {
+    let folders = images.classes_are_folders();
+    if folders && classes.iter().all(|class| PARTS.contains(&class.to_lowercase().as_str())) {
         let names = classes.iter().map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
         return Some(format!("the folders {names} are parts of a data set, not classes: give one of them"));
     }
-    (classes.len() != outputs).then(|| {
-        let (n, plural) = (classes.len(), if classes.len() == 1 { "" } else { "s" });
-        let es = if classes.len() == 1 { "" } else { "es" };
-        let received = if in_folders(images) { format!("{n} class folder{plural}") } else { format!("{n} class{es}") };
+    let list = "list the classes of all outputs, one per line, with --classes FILE (`ImageFolder::classes`)";
+    if classes.len() != outputs {
+        let received = match (classes.len(), folders) {
+            (1, true) => "1 class folder".to_string(),
+            (1, false) => "1 class".to_string(),
+            (n, true) => format!("{n} class folders"),
+            (n, false) => format!("{n} classes"),
+        };
         let has = if outputs == 1 { "1 output".to_string() } else { format!("{outputs} outputs") };
-        format!(
-            "{received}, the model has {has}: which output each class is about is not known; list the classes of all \
-             outputs, one per line, with --classes FILE (`ImageFolder::classes`)"
-        )
-    })
-}
-
-/// Whether the classes of images are the folders that they lie in.
-fn in_folders(images: &dyn Images) -> bool {
-    let class = images.label(0).and_then(|label| images.classes().get(label));
-    !images.is_empty() && class.is_some_and(|class| images.name(0).split('/').next() == Some(class.as_str()))
+        return Some(format!("{received}, the model has {has}: which output each class is about is not known; {list}"));
+    }
+    let numbers: Option<Vec<u64>> = classes.iter().map(|class| class.parse().ok()).collect();
+    match numbers.and_then(|numbers| numbers.windows(2).position(|two| two[0] > two[1])) {
+        Some(i) if folders => Some(format!(
+            "the class folders are numbers that are sorted as text, `{}` before `{}`, and the model's outputs may be \
+             sorted as numbers; {list}",
+            classes[i],
+            classes[i + 1]
+        )),
+        _ => None,
+    }
 }

@@ -74,6 +74,10 @@ impl<I: Images, F: Fn(usize, &RgbImage) -> RgbImage + Send + Sync> Images for Ch
         self.images.left_out()
     }
 
+    fn classes_are_folders(&self) -> bool {
+        self.images.classes_are_folders()
+    }
+
     fn are_inputs(&self) -> bool {
         self.images.are_inputs()
     }

@@ -112,11 +112,12 @@ impl ImageFolder {
         let names = read.iter().map(|read| stream.files.name(read.number).to_string()).collect();
         let labels: Option<Vec<usize>> = read.iter().map(|read| stream.label(read.number)).collect();
         let labels = labels.map(|labels| Labels::new(labels, stream.classes())).transpose()?;
+        let classes_are_folders = stream.classes_are_folders();
         let files = read.iter().map(|read| (read.length, read.digest)).collect();
         let origin = Some(Origin { fit: stream.fit, outputs: stream.outputs, files });
         let images = read.into_iter().map(|read| read.image).collect();
         let probe = Probe::shared(images, Some(names), labels, stream.preprocess)?;
-        Ok(Probe { skipped, left_out: stream.left_out, origin, ..probe })
+        Ok(Probe { skipped, left_out: stream.left_out, classes_are_folders, origin, ..probe })
     }
 
     /// The preprocessing, if what was asked for makes sense.

@@ -59,6 +59,12 @@ pub trait Images: Send + Sync {
         &[]
     }
 
+    /// Whether the classes are the names of folders, sorted, and nobody said which outputs of a model they are about; see
+    /// [`ImageFolder::classes`](super::ImageFolder::classes).
+    fn classes_are_folders(&self) -> bool {
+        false
+    }
+
     /// Whether the model is shown the images themselves; not so for those of a
     /// [generator](super::Probe::generated), which come out of the model.
     fn are_inputs(&self) -> bool {
@@ -164,6 +170,10 @@ where
 
     fn left_out(&self) -> &[LeftOutFiles] {
         (**self).left_out()
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        (**self).classes_are_folders()
     }
 
     fn are_inputs(&self) -> bool {

@@ -98,7 +98,8 @@ impl Probe {
         }
         let (labels, classes) = labels.map_or((None, Vec::new()), |l| (Some(l.of_image), l.classes));
         let (skipped, left_out, origin, shown) = (Vec::new(), Vec::new(), None, Shown::Images);
-        Ok(Probe { images, names, labels, classes, preprocess, skipped, left_out, origin, shown })
+        let classes_are_folders = false;
+        Ok(Probe { images, names, labels, classes, classes_are_folders, preprocess, skipped, left_out, origin, shown })
     }
 
     /// Reads some images into memory, in this order. Those that cannot be read are left out and listed in
@@ -125,7 +126,13 @@ impl Probe {
             _ => None,
         };
         let left_out = images.left_out().to_vec();
-        Ok(Probe { skipped, left_out, ..Probe::shared(pixels, Some(names), labels, images.preprocess().clone())? })
+        let classes_are_folders = images.classes_are_folders();
+        Ok(Probe {
+            skipped,
+            left_out,
+            classes_are_folders,
+            ..Probe::shared(pixels, Some(names), labels, images.preprocess().clone())?
+        })
     }
 
     /// A probe of the images in a tensor, before normalisation.
@@ -184,6 +191,10 @@ impl Images for Probe {
 
     fn left_out(&self) -> &[LeftOutFiles] {
         &self.left_out
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        self.classes_are_folders
     }
 
     fn are_inputs(&self) -> bool {

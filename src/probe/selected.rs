@@ -79,6 +79,10 @@ impl<I: Images> Images for Selected<I> {
         self.images.left_out()
     }
 
+    fn classes_are_folders(&self) -> bool {
+        self.images.classes_are_folders()
+    }
+
     fn are_inputs(&self) -> bool {
         self.images.are_inputs()
     }

@@ -131,6 +131,10 @@ impl Images for ImageStream {
         &self.left_out
     }
 
+    fn classes_are_folders(&self) -> bool {
+        self.outputs.is_none() && !self.files.classes().is_empty()
+    }
+
     /// Reads one file.
     ///
     /// **Errors:** [`Error::Invalid`] unless `i < len()`; [`Error::Image`] if it cannot be read, whatever was said of

@@ -46,7 +46,7 @@ impl Report {
                 sources: audit.sources.clone(),
                 sayings: audit.sayings.clone(),
             },
-            accuracy: audit.accuracy.as_ref().ok().map(|a| ModelAccuracy::new(*a, images.classes())),
+            accuracy: audit.accuracy.as_ref().ok().map(|a| ModelAccuracy::new(*a, images.classes().len())),
             accuracy_missing: audit.accuracy.as_ref().err().cloned(),
             probe: ProbeInfo::new(images, outline.images, &audit.skipped),
             units: units.collect(),

@@ -195,33 +195,21 @@ pub struct ModelAccuracy {
 
 impl ModelAccuracy {
     /// With a warning when the interval reaches down to about chance: the sign of wrong normalisation, size or class order.
-    pub fn new(accuracy: Accuracy, classes: &[String]) -> Self {
-        let chance = 1.0 / classes.len().max(1) as f64;
+    pub fn new(accuracy: Accuracy, classes: usize) -> Self {
+        let chance = 1.0 / classes.max(1) as f64;
         // 15 % for ten classes, 55 % for two.
         let near = (1.5 * chance).min(chance + 0.1 * (1.0 - chance));
-        let numbers = if numbers_as_text(classes) {
-            " The classes are numbers that are sorted as text, 10 before 2: if the outputs are not, list them in their \
-             order with --classes FILE."
-        } else {
-            ""
-        };
-        let warning = (classes.len() > 1 && accuracy.total > 0 && accuracy.wilson().0 <= near).then(|| {
+        let warning = (classes > 1 && accuracy.total > 0 && accuracy.wilson().0 <= near).then(|| {
             format!(
                 "The model is right on {:.1} % of the probe images, guessing on {:.1} %: check mean, standard \
-                 deviation, input size and the order of the classes.{numbers} What the units respond to below is what \
-                 they respond to on such inputs.",
+                 deviation, input size and the order of the classes (--classes FILE says it). What the units respond \
+                 to below is what they respond to on such inputs.",
                 100.0 * accuracy.rate(),
                 100.0 * chance
             )
         });
         Self { accuracy, chance, warning }
     }
-}
-
-/// Whether all classes are numbers, in an order that is not that of the numbers.
-fn numbers_as_text(classes: &[String]) -> bool {
-    let numbers: Option<Vec<u64>> = classes.iter().map(|class| class.parse().ok()).collect();
-    numbers.is_some_and(|numbers| !numbers.is_sorted())
 }
 
 /// How many units there are of each kind. `units` is the denominator of the next three, `described` that of the rest.

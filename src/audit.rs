@@ -111,8 +111,8 @@ pub struct Audit {
     pub kept: usize,
     /// Which layers were audited, and why others cannot be.
     pub coverage: Coverage,
-    /// How often the model is right on labelled images, where its output is one number per class.
-    pub accuracy: Option<Accuracy>,
+    /// How often the model is right on labelled images, or why that is not known.
+    pub accuracy: Result<Accuracy, String>,
     /// Seconds per stage.
     pub seconds: Vec<(&'static str, f64)>,
 }
@@ -238,12 +238,11 @@ fn failing(outcome: &Outcome, units: &[DescribedUnit]) -> BTreeSet<usize> {
     units.iter().enumerate().filter(|(_, u)| failing.contains(&u.id)).map(|(place, _)| place).collect()
 }
 
-/// How often the model is right; `None` without labels, or when the output is not one number per class.
-fn accuracy(traced: &Traced<'_>, images: &dyn Images) -> Option<Accuracy> {
-    if images.classes().is_empty() {
-        return None;
-    }
-    let right = evaluate::correct(traced, &[], images);
-    let right = right.inspect_err(|error| tracing::warn!(%error, "the accuracy cannot be measured")).ok()?;
-    Some(evaluate::count(&right))
+/// How often the model is right, or why that cannot be measured.
+fn accuracy(traced: &Traced<'_>, images: &dyn Images) -> Result<Accuracy, String> {
+    let right = evaluate::check_classes(traced, images).and_then(|()| evaluate::correct(traced, &[], images));
+    right.map(|right| evaluate::count(&right)).map_err(|error| match error {
+        Error::NotMeasured { reason, .. } => reason,
+        other => format!("{other:?}"),
+    })
 }

@@ -56,6 +56,14 @@ pub enum Error {
         /// The nearest valid names, best first.
         nearest: Vec<String>,
     },
+    /// Something cannot be measured, and nothing is said rather than something wrong.
+    #[error("{what}: not measured: {reason}")]
+    NotMeasured {
+        /// `accuracy`.
+        what: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A tensor has the wrong shape.
     #[error("{what}: received shape {received:?}, expected {expected}")]
     Shape {

@@ -2,14 +2,17 @@
 
 pub mod choose;
 pub mod compare;
+mod labels;
 mod methods;
 pub mod robustness;
 
 use crate::edit::repair::{BATCH, LastLayer, Refit, folds};
 use crate::graph::Mask;
-use crate::probe::{Batch, Digest, Images, Want, labels, unlabelled};
+use crate::probe::{self, Batch, Digest, Images, Want};
 use crate::stats::Accuracy;
 use crate::{Error, Result, Traced};
+use labels::comparable;
+pub use labels::{check_classes, outputs};
 pub use methods::Methods;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -61,8 +64,8 @@ impl std::fmt::Debug for Evaluation {
 /// their order.
 ///
 /// # Errors
-/// [`Error::Invalid`] for images without labels; [`Error::Shape`] when the output is not `[N, classes]`; what reading the
-/// images returns.
+/// [`Error::NotMeasured`] for images whose classes cannot be held against the output, see [`check_classes`]; what reading
+/// the images returns.
 pub fn correct(traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Vec<bool>> {
     let forward = |batch: &Batch, _: &Tensor| traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()));
     Ok(Answers::read(images, BATCH, forward)?.right)
@@ -87,13 +90,15 @@ impl Answers {
         mut forward: impl FnMut(&Batch, &Tensor) -> Result<Tensor>,
     ) -> Result<Self> {
         labelled(images)?;
-        let (all, classes) = ((0..images.len()).collect::<Vec<_>>(), images.classes().len());
+        let all = (0..images.len()).collect::<Vec<_>>();
         let mut answers = Self::default();
         images.read(&all, batch_size, Want::Inputs, &mut |batch| {
             answers.digest = answers.digest.and(batch.digest);
             if !batch.numbers.is_empty() {
-                let labels = labels(images, &batch.numbers)?;
-                answers.right.extend(agree(&forward(&batch, &labels)?, &labels, classes)?);
+                let labels = probe::labels(images, &batch.numbers)?;
+                let output = forward(&batch, &labels)?;
+                comparable(images, &output.size())?;
+                answers.right.extend(agree(&output, &labels)?);
                 answers.numbers.extend(batch.numbers);
             }
             Ok(())
@@ -104,7 +109,7 @@ impl Answers {
 
 /// An error for images without labels. Where there is no image, none is missing.
 fn labelled(images: &dyn Images) -> Result<()> {
-    if images.is_empty() || images.label(0).is_some() { Ok(()) } else { Err(unlabelled()) }
+    if images.is_empty() || images.label(0).is_some() { Ok(()) } else { Err(probe::unlabelled()) }
 }
 
 /// What reaches the last layer on some labelled images: enough to measure any last layer.
@@ -113,14 +118,14 @@ pub(crate) struct Inputs {
     pub features: Tensor,
     /// `[N]`.
     pub labels: Tensor,
-    classes: usize,
 }
 
 impl Inputs {
     pub fn read(layer: &LastLayer, traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Self> {
         labelled(images)?;
+        check_classes(traced, images)?;
         let (features, numbers) = layer.features(traced, masks, images)?;
-        Ok(Self { features, labels: labels(images, &numbers)?, classes: images.classes().len() })
+        Ok(Self { features, labels: probe::labels(images, &numbers)? })
     }
 
     /// One of two halves, 0 or 1, with as many images of each class.
@@ -128,24 +133,21 @@ impl Inputs {
         let inside = Tensor::from_slice(&folds(&self.labels, 2)?).eq(half);
         let rows =
             |t: &Tensor| t.f_index(&[Some(inside.to_device(t.device()))]).map_err(Error::torch("halving images"));
-        Ok(Self { features: rows(&self.features)?, labels: rows(&self.labels)?, classes: self.classes })
+        Ok(Self { features: rows(&self.features)?, labels: rows(&self.labels)? })
     }
 
     /// Which images a last layer gets right.
     pub fn right(&self, layer: &Refit) -> Result<Vec<bool>> {
-        agree(&layer.logits(&self.features), &self.labels, self.classes)
+        agree(&layer.logits(&self.features), &self.labels)
     }
 }
 
-/// Which rows of `output` have their largest entry at the label.
-pub(crate) fn agree(output: &Tensor, labels: &Tensor, classes: usize) -> Result<Vec<bool>> {
-    let size = output.size();
-    if size.len() != 2 || size[0] != labels.size()[0] || (size[1] as usize) < classes {
-        return Err(Error::Shape {
-            what: "the model's output".to_string(),
-            received: size,
-            expected: format!("[{}, {classes} or more classes]", labels.size()[0]),
-        });
+/// Which rows of `output`, `[N, classes]`, have their largest entry at the label.
+pub(crate) fn agree(output: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
+    let (size, n) = (output.size(), labels.size());
+    if size.len() != 2 || size.first() != n.first() {
+        let expected = format!("[{}, classes]", n.first().copied().unwrap_or_default());
+        return Err(Error::Shape { what: "the model's output".to_string(), received: size, expected });
     }
     let guess = output.argmax(1, false).to_device(tch::Device::Cpu);
     let equal = guess.eq_tensor(&labels.to_kind(Kind::Int64)).to_kind(Kind::Uint8);

@@ -24,7 +24,11 @@ mod folder;
 mod generated;
 mod identity;
 mod images;
+mod kind;
+mod left_out;
+mod listing;
 mod memory;
+mod outputs;
 pub mod paint;
 mod painted;
 mod preprocess;
@@ -37,12 +41,15 @@ mod stream;
 
 pub use batch::{Batch, Corrupt, Digest, Made, Maker, Want};
 pub use changed::Changed;
+pub use decode::MAX_PIXELS;
 pub use drawn::drawn;
 pub use folder::ImageFolder;
 use generated::Shown;
 use identity::Origin;
 pub use images::Images;
+pub use left_out::{LeftOutFiles, Why, left_out_sentence};
 pub use memory::Labels;
+pub use outputs::read_classes;
 pub use painted::PaintedImages;
 pub use preprocess::{Preprocess, image_tensor};
 pub(crate) use reading::{PIXEL_BATCH, pixels, unlabelled};
@@ -60,8 +67,10 @@ pub struct Probe {
     names: Vec<String>,
     labels: Option<Vec<usize>>,
     classes: Vec<String>,
+    classes_are_folders: bool,
     preprocess: Preprocess,
     skipped: Vec<Skipped>,
+    left_out: Vec<LeftOutFiles>,
     /// The files that the pixels come from, if that is all that was done to them.
     origin: Option<Origin>,
     shown: Shown,
@@ -169,8 +178,10 @@ impl Probe {
             names: indices.iter().map(|&i| self.names[i].clone()).collect(),
             labels: self.labels.as_ref().map(|l| indices.iter().map(|&i| l[i]).collect()),
             classes: self.classes.clone(),
+            classes_are_folders: self.classes_are_folders,
             preprocess: self.preprocess.clone(),
             skipped: self.skipped.clone(),
+            left_out: self.left_out.clone(),
             origin: self.origin.as_ref().map(|origin| origin.select(indices)),
             shown: self.shown.select(indices),
         })
@@ -193,7 +204,7 @@ impl Probe {
         match &self.origin {
             Some(origin) => {
                 let lengths = |chunk: Range<usize>| origin.files[chunk].iter().map(|(length, _)| *length).collect();
-                identity::fingerprint(self, origin.fit, &lengths)
+                identity::fingerprint(self, origin.fit, origin.outputs.as_deref(), &lengths)
             }
             None => self.hash(),
         }

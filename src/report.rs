@@ -81,6 +81,9 @@ pub struct Report {
     pub settings: Settings,
     /// How often the model is right on a labelled probe.
     pub accuracy: Option<ModelAccuracy>,
+    /// Of a model without [`accuracy`](Self::accuracy): why it could not be measured, and what to do.
+    #[serde(default)]
+    pub accuracy_missing: Option<String>,
     /// How much of the model was audited; none of descriptions that another tool made.
     #[serde(default)]
     pub coverage: Option<Coverage>,
@@ -114,6 +117,7 @@ impl Default for Report {
             probe: ProbeInfo::default(),
             settings: Settings::default(),
             accuracy: None,
+            accuracy_missing: None,
             coverage: None,
             counts: Counts::default(),
             policies: Vec::new(),

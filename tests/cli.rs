@@ -231,7 +231,7 @@ fn a_missing_probe_folder_is_named() {
 #[test]
 fn a_probe_folder_without_images_says_what_is_expected() {
     let empty = TempDir::new().unwrap();
-    refused("model.pt", &["--probe", &text(empty.path())], &["no image", "JPEG or PNG"]);
+    refused("model.pt", &["--probe", &text(empty.path())], &["no image", "JPEG, PNG"]);
 }
 
 #[test]
@@ -314,8 +314,104 @@ fn a_corrupt_image_is_named_or_left_out_and_listed() {
     refused("model.pt", &["--probe", &folder], &["torn.png", "not a readable image"]);
     let (ran, out) = check("model.pt", &["--probe", &folder, "--skip-corrupt"]);
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-    assert!(ran.out.contains("1 unreadable file left out"), "{}", ran.out);
+    assert!(ran.out.contains("1 file left out: 1 unreadable ("), "{}", ran.out);
     assert!(std::fs::read_to_string(out.path().join("report/report.json")).unwrap().contains("torn.png"));
+}
+
+#[test]
+fn what_is_left_out_of_the_probe_is_in_one_line() {
+    let photos = TempDir::new().unwrap();
+    let put = |name: &str| {
+        let path = photos.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::copy(BENCH.path("photos/bars/00.png"), path).unwrap();
+    };
+    for name in
+        ["a/1.png", "a/2.png", "b/1.png", "b/telephone.heic.png", "a/@eaDir/1.png/THUMB.jpg", "__MACOSX/a/._1.png"]
+    {
+        put(name);
+    }
+    std::fs::write(photos.path().join("b/one.heic"), b"\0\0\0\x18ftypheic").unwrap();
+    std::fs::write(photos.path().join("b/torn.png"), b"\x89PNG").unwrap();
+    let (ran, out) = check("model.pt", &["--probe", &text(photos.path()), "--skip-corrupt", "--limit-per-class", "2"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let line = "4 images, 2 classes, 3 files left out: 1 heic is not read (b/one.heic), 2 in folders of other programs \
+                (@eaDir, __MACOSX); 1 beyond the limit per class";
+    assert!(ran.out.contains(line), "{}", ran.out);
+    let report = std::fs::read_to_string(out.path().join("report/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["probe"]["left_out"].as_array().unwrap().len(), 4, "{}", report["probe"]["left_out"]);
+    let (ran, _out) = check("model.pt", &["--probe", &text(photos.path()), "--skip-corrupt"]);
+    assert!(
+        ran.out.contains("4 images, 2 classes, 4 files left out: ") && ran.out.contains("1 unreadable ("),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn classes_that_may_not_be_the_outputs_give_no_accuracy() {
+    let mut folders: Vec<String> = std::fs::read_dir(BENCH.path("photos"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    folders.sort();
+    assert_eq!(folders.len(), 10, "the network has 10 outputs");
+    let folders: Vec<String> = folders.into_iter().step_by(2).collect();
+    let (n, photos) = (folders.len(), TempDir::new().unwrap());
+    for folder in &folders {
+        std::fs::create_dir(photos.path().join(folder)).unwrap();
+        for file in std::fs::read_dir(BENCH.path("photos").join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            std::fs::copy(&file, photos.path().join(folder).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let photos = text(photos.path());
+    let check = |more: &[&str]| check("model.pt", &[&["--probe", &photos], more].concat());
+    let refused = |more: &[&str], parts: &[&str]| refused("model.pt", &[&["--probe", &photos], more].concat(), parts);
+    let (ran, out) = check(&["--color", "never"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let reason = format!("not measured: {n} class folders, the model has 10 outputs");
+    assert!(ran.out.contains(&format!("accuracy  {reason}")) && ran.out.contains("--classes FILE"), "{}", ran.out);
+    assert!(!ran.err.contains("WARN") && !ran.err.contains('\u{1b}'), "{}", ran.err);
+    for file in ["report.md", "report.json"] {
+        let written = std::fs::read_to_string(out.path().join("report").join(file)).unwrap();
+        assert!(written.contains(reason.strip_prefix("not measured: ").unwrap()), "{file}");
+    }
+    let (ran, _out) = check(&["--quiet"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""));
+
+    let lists = TempDir::new().unwrap();
+    let list = |name: &str, lines: &[String]| {
+        let path = lists.path().join(name);
+        std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+        text(&path)
+    };
+    let others = |n: usize| (0..n).map(|i| format!("other {i}")).collect::<Vec<_>>();
+    let right = |lines: &[String]| {
+        let (ran, out) = check(&["--classes", &list("classes.txt", lines)]);
+        assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+        assert!(ran.out.contains(&format!("{n} of 10 classes")) && ran.out.contains("chance 10.0 %"), "{}", ran.out);
+        let report = std::fs::read_to_string(out.path().join("report/report.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert!(report["accuracy_missing"].is_null());
+        report["accuracy"]["accuracy"]["correct"].as_u64().unwrap()
+    };
+    // Each image is right for one of the ten turns of the list, and for no other.
+    let all: Vec<String> = folders.iter().cloned().chain(others(10 - n)).collect();
+    let turned = |by: usize| (0..10).map(|i| all[(i + by) % 10].clone()).collect::<Vec<_>>();
+    let sum: u64 = (0..10).map(|by| right(&turned(by))).sum();
+    assert_eq!(sum as usize, 3 * n);
+
+    let mut misspelt = all.clone();
+    misspelt[0] += "s";
+    let parts =
+        [format!("class folder `{}`", folders[0]), "none of the 10 classes".into(), format!("`{}s`", folders[0])];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    refused(&["--classes", &list("misspelt.txt", &misspelt)], &parts);
+    let received = format!("received {n} lines");
+    let short = [received.as_str(), "allowed 10: one for each output"];
+    refused(&["--classes", &list("short.txt", &folders)], &short);
+    refused(&["--classes", &text(&lists.path().join("none.txt"))], &["--classes", "none.txt"]);
 }
 
 #[test]

@@ -514,16 +514,48 @@ fn images_that_cannot_be_evaluated_on_are_refused_before_anything_is_written() {
         with(&["--evaluate", "void"], &["void", "no image", "a sub-folder"]);
         with(&["--evaluate", "absent"], &["--evaluate", "absent", "No such file"]);
         with(&["--evaluate", "flat"], &["--evaluate", "flat", "without classes", "one sub-folder per class"]);
-        with(&["--evaluate", "eleven", "--severities", "1", "--no-attacks"], &["10", "11 or more classes"]);
+        with(
+            &["--evaluate", "eleven", "--severities", "1", "--no-attacks"],
+            &["accuracy: not measured: 11 class folders, the model has 10 outputs", "--classes FILE"],
+        );
         with(&["--evaluate", &images, "--severities", "6"], &["--severities", "6", "1 to 5"]);
         with(&["--evaluate", &images, "--severities", "0"], &["--severities", "0", "1 to 5"]);
-        with(&["--evaluate", &images, "--limit", "0"], &["--limit", "0", "1 or more"]);
+        with(&["--evaluate", &images, "--limit", "0"], &["--limit", "0", "at least 1"]);
         with(&["--evaluate", &images, "--seed", "x"], &["--seed", "x"]);
         with(&["--severities", "1"], &["--evaluate"]);
         with(&["--limit", "5"], &["--evaluate"]);
     }
     let vector = [&["edit", "mask", "model.pt"][..], &unit, &["--input", "10", "--evaluate", &images]].concat();
     refused(folder, &vector, &["--input", "one number", "images"]);
+}
+
+#[test]
+fn some_of_the_classes_are_evaluated_on_where_all_are_listed() {
+    let Some((folder, images)) = trained() else { return };
+    let folder = folder.path();
+    let all = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+    for class in ["truck", "cat", "ship"] {
+        fs::create_dir_all(folder.join("some").join(class)).unwrap();
+        for file in fs::read_dir(Path::new(&images).join(class)).unwrap().map(|e| e.unwrap().path()).take(12) {
+            fs::copy(&file, folder.join("some").join(class).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    fs::write(folder.join("all.txt"), all.join("\n")).unwrap();
+    fs::write(folder.join("three.txt"), "cat\nship\ntruck\n").unwrap();
+    let base = ["edit", "zero", "model.pt", "--site", "layer3.0.conv1", "--units", "0", "--evaluate", "some"];
+    let base = [&base[..], &CIFAR, &["--no-attacks", "--severities", "1", "--controls", "0"]].concat();
+    let missing = "accuracy: not measured: 3 class folders, the model has 10 outputs";
+    refused(folder, &[&base[..], &["--out", "x.pt"]].concat(), &[missing, "--classes FILE"]);
+    let three = [&base[..], &["--out", "x.pt", "--classes", "three.txt"]].concat();
+    refused(folder, &three, &["--classes", "3 lines", "allowed 10"]);
+    let ran = run(folder, &[&base[..], &["--dry-run", "--classes", "all.txt", "--limit-per-class", "10"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.err.contains("evaluated on 30 images; 6 beyond the limit per class"), "{}", ran.err);
+    let clean = ran.out.lines().find(|l| l.trim_start().starts_with("clean")).unwrap();
+    let before: f64 = clean.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(before > 60.0, "the network knows trucks, cats and ships: {clean}");
+    let both = [&base[..], &["--dry-run", "--limit", "3", "--limit-per-class", "3"]].concat();
+    refused(folder, &both, &["--limit"]);
 }
 
 #[test]

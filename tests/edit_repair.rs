@@ -242,3 +242,68 @@ fn evaluations_of_a_folder_are_those_of_its_loaded_images_and_unreadable_ones_sh
     assert_eq!((features.size()[0], numbers.len()), (46, 46));
     assert!(!numbers.contains(&0) && !numbers.contains(&21));
 }
+
+#[test]
+fn labels_that_may_not_be_the_outputs_refit_and_measure_nothing() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let net = planted(&vs);
+    let model = Model::new(&vs, &net);
+    let root = tempfile::tempdir().unwrap();
+    let images = colours(48, 1);
+    for (class, name) in [(2, "blue"), (1, "green")] {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+        for k in 0..16 {
+            images.image(3 * k + class).save(root.path().join(format!("{name}/{k:02}.png"))).unwrap();
+        }
+    }
+    let open = || ImageFolder::open(root.path()).preprocess(Preprocess::plain(3, SIDE, SIDE).unwrap());
+    let (some, listed) = (open().load().unwrap(), open().classes(["red", "green", "blue"]).stream().unwrap());
+    let graph = Traced::new(&model, &example(&some, 1).unwrap()).unwrap();
+    let layer = LastLayer::of(&graph).unwrap();
+    let sentence = "accuracy: not measured: 2 class folders, the model has 3 outputs";
+    let refused = |result: tch_audit::Result<String>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::NotMeasured { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.starts_with(sentence) && text.contains("--classes FILE"), "{text}");
+    };
+    refused(correct(&graph, &[], &some).map(|right| format!("{right:?}")));
+    let evaluations = [Evaluation::new("clean", some.clone(), some.clone()).unwrap()];
+    let units = ids("eye", 0..2);
+    let units = (units.as_slice(), &Methods::default());
+    for layer in [None, Some(&layer)] {
+        let options = choose::Options::default();
+        refused(choose(&graph, units, &evaluations, layer, &options).map(|choice| format!("{choice:?}")));
+        let options = compare::Options::default();
+        refused(compare(&graph, units, &evaluations, layer, &options).map(|outcome| format!("{outcome:?}")));
+    }
+    // Blue is the third output and not the first, as the folder is.
+    assert_eq!(right(&graph, &listed), 1.0);
+
+    let parts = tempfile::tempdir().unwrap();
+    for name in ["train", "val", "Test"] {
+        std::fs::create_dir(parts.path().join(name)).unwrap();
+        images.image(0).save(parts.path().join(name).join("1.png")).unwrap();
+    }
+    let parts = ImageFolder::open(parts.path()).preprocess(some.preprocess().clone()).load().unwrap();
+    let text = correct(&graph, &[], &parts).unwrap_err().to_string();
+    assert!(text.contains("the folders `Test`, `train`, `val` are parts of a data set"), "{text}");
+
+    // A network of twelve outputs, and folders 0 to 11: 10 comes before 2.
+    let numbered = tempfile::tempdir().unwrap();
+    for class in 0..12 {
+        std::fs::create_dir(numbered.path().join(class.to_string())).unwrap();
+        images.image(class).save(numbered.path().join(format!("{class}/1.png"))).unwrap();
+    }
+    let wide = nn::seq_t().add_fn(|x| x.view([x.size()[0], -1]).narrow(1, 0, 12));
+    let twelve = Model::new(&vs, &wide);
+    let twelve = Traced::new(&twelve, &example(&some, 1).unwrap()).unwrap();
+    let open = || ImageFolder::open(numbered.path()).preprocess(some.preprocess().clone());
+    let text = correct(&twelve, &[], &open().load().unwrap()).unwrap_err().to_string();
+    assert!(text.contains("numbers that are sorted as text, `11` before `2`") && text.contains("--classes"), "{text}");
+    // Who lists them says in which order they are, be it that of the text.
+    let mut order: Vec<String> = (0..12).map(|i| i.to_string()).collect();
+    assert_eq!(correct(&twelve, &[], &open().classes(order.clone()).stream().unwrap()).unwrap().len(), 12);
+    order.sort();
+    assert_eq!(correct(&twelve, &[], &open().classes(order).stream().unwrap()).unwrap().len(), 12);
+}

@@ -243,7 +243,7 @@ fn damage(folder: &Path) -> Vec<(PathBuf, &'static str)> {
         ("cut.jpg", jpeg[..jpeg.len() / 2].to_vec(), "end too early"),
         ("cut.png", png[..png.len() / 2].to_vec(), ""),
         ("empty.png", Vec::new(), "empty"),
-        ("text.jpg", b"not an image".to_vec(), "neither JPEG nor PNG"),
+        ("text.jpg", b"not an image".to_vec(), "its content is not JPEG, PNG"),
         ("lying.png", lying, ""),
     ] {
         for copy in 0..4 {
@@ -283,7 +283,11 @@ fn four_thousand_photographs_and_every_damaged_one_is_named() {
     };
     refused(run(&[]), &["0-cut.jpg", "not a readable image"]);
     let err = succeeds(run(&["--skip-corrupt"]).output().unwrap());
-    assert!(err.contains(&format!("{count} images")) && err.contains(&format!("{} left out", bad.len())), "{err}");
+    assert!(
+        err.contains(&format!("{count} images"))
+            && err.contains(&format!("{} files left out: {} unreadable", bad.len(), bad.len())),
+        "{err}"
+    );
     for (path, reason) in &bad {
         let line = err.lines().find(|l| l.contains(path.to_str().unwrap()));
         assert!(line.is_some_and(|l| l.contains(reason)), "{} in {err}", path.display());

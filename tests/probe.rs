@@ -15,10 +15,10 @@ use tch::{Device, Kind, Tensor};
 use tch_audit::{
     Error,
     probe::{
-        Changed, Corrupt, Fit, ImageFolder, Images, Labels, PaintedImages, Preprocess, Probe, Selected, Want, drawn,
-        example, image_tensor,
+        Changed, Corrupt, Fit, ImageFolder, Images, Labels, MAX_PIXELS, PaintedImages, Preprocess, Probe, Selected,
+        Want, Why, drawn, example, image_tensor, left_out_sentence,
         paint::{Concept, Painted, Place, TextSize, TextStyle, bank, controls, text_stamp},
-        resize,
+        read_classes, resize,
     },
 };
 
@@ -336,6 +336,37 @@ fn absurd_declared_sizes_are_refused_before_memory_is_taken() {
     put(root.path(), "good.png", png(gradient(16, 16)));
     let probe = ImageFolder::open(root.path()).preprocess(plain(16, 16)).corrupt(Corrupt::Skip).load().unwrap();
     assert_eq!((probe.len(), probe.skipped().len()), (1, 5), "{:?}", probe.skipped());
+    let reason = |name: &str| probe.skipped().iter().find(|s| s.path.ends_with(name)).unwrap().reason.clone();
+    let expected =
+        format!("it has 30000 x 30000 = 900000000 pixels; the limit of pixels per image (MAX_PIXELS) is {MAX_PIXELS}");
+    assert!(reason("30000x30000.png").starts_with(&expected), "{}", reason("30000x30000.png"));
+}
+
+#[test]
+fn every_format_is_read_in_the_same_way() {
+    let root = folder();
+    let half = RgbaImage::from_fn(16, 16, |x, _| Rgba(if x < 8 { [200, 60, 40, 0] } else { [20, 90, 220, 255] }));
+    let formats = [
+        ("bmp", ImageFormat::Bmp),
+        ("gif", ImageFormat::Gif),
+        ("png", ImageFormat::Png),
+        ("tif", ImageFormat::Tiff),
+        ("TIFF", ImageFormat::Tiff),
+        ("webp", ImageFormat::WebP),
+    ];
+    for (extension, format) in formats {
+        let mut bytes = Cursor::new(Vec::new());
+        half.write_to(&mut bytes, format).unwrap();
+        let bytes = bytes.into_inner();
+        put(root.path(), &format!("{extension}/x.{extension}"), &bytes);
+        put(root.path(), &format!("{extension}/named wrongly.jpg"), &bytes);
+    }
+    let probe = load(root.path(), 16).unwrap();
+    assert_eq!((probe.len(), probe.classes().len()), (12, 6));
+    for i in 0..probe.len() {
+        let pixels = [2, 13].map(|x| probe.image(i).get_pixel(x, 8).0);
+        assert_eq!(pixels, [[255; 3], [20, 90, 220]], "{}: what is transparent lies over white", probe.name(i));
+    }
 }
 
 // ---------------------------------------------------------------- folders
@@ -413,6 +444,118 @@ fn hidden_and_other_files_are_ignored() {
     let probe = load(root.path(), 8).unwrap();
     assert_eq!((probe.len(), probe.skipped().len()), (1, 0));
     assert_eq!(probe.classes(), ["a"]);
+    let account =
+        [(Why::OtherProgram, ".cache", 1), (Why::OtherProgram, ".git", 1), (Why::Hidden, "", 2), (Why::NoImage, "", 2)];
+    assert_eq!(counted(&probe), account.map(|(why, what, n)| (why, what.to_string(), n)));
+}
+
+/// Why, about what, how many.
+fn counted(images: &dyn Images) -> Vec<(Why, String, usize)> {
+    images.left_out().iter().map(|l| (l.why, l.what.clone(), l.files)).collect()
+}
+
+#[test]
+fn what_is_left_out_is_counted_and_named() {
+    let root = folder();
+    for class in ["ant", "bee"] {
+        for i in 0..3 {
+            put(root.path(), &format!("{class}/{i}.png"), png(solid([i; 3])));
+        }
+        put(root.path(), &format!("{class}/one.HEIC"), "whatever");
+        put(root.path(), &format!("{class}/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg"), jpeg(solid([9; 3])));
+    }
+    put(root.path(), "bee/drawing.svg", "<svg/>");
+    put(root.path(), "bee/0.PNG", png(solid([7; 3])));
+    put(root.path(), "__MACOSX/ant/._0.png", "resource fork");
+    put(root.path(), "#recycle/readme.txt", "x");
+    put(root.path(), ".ipynb_checkpoints/0.png", png(solid([0; 3])));
+    put(root.path(), ".cache/index.db", "x");
+    put(root.path(), "labels.csv", "a,b");
+    let plain_folder = folder();
+    for class in ["ant", "bee"] {
+        for i in 0..3 {
+            put(plain_folder.path(), &format!("{class}/{i}.png"), png(solid([i; 3])));
+        }
+    }
+    put(plain_folder.path(), "bee/0.PNG", png(solid([7; 3])));
+    let open = |root: &Path| ImageFolder::open(root).preprocess(plain(8, 8)).corrupt(Corrupt::Skip);
+    let (probe, stream) = (open(root.path()).load().unwrap(), open(root.path()).stream().unwrap());
+    assert_eq!(probe.classes(), ["ant", "bee"]);
+    assert_eq!(probe.len(), 7, "`0.png` and `0.PNG` are two files");
+    let expected = [
+        (Why::KindNotRead, "heic", 2),
+        (Why::KindNotRead, "svg", 1),
+        (Why::OtherProgram, "#recycle", 0),
+        (Why::OtherProgram, ".ipynb_checkpoints", 1),
+        (Why::OtherProgram, "@eaDir", 2),
+        (Why::OtherProgram, "__MACOSX", 1),
+        (Why::NoImage, "", 1),
+    ];
+    let expected: Vec<_> = expected.map(|(why, what, n)| (why, what.to_string(), n)).to_vec();
+    assert_eq!(counted(&probe), expected);
+    assert_eq!(counted(&stream), expected);
+    assert_eq!(counted(&Selected::new(&stream, vec![0]).unwrap()), expected);
+    assert_eq!(counted(&probe.select(&[1]).unwrap()), expected);
+    let shared: std::sync::Arc<dyn Images> =
+        std::sync::Arc::new(Changed::new(stream.clone(), "same", |_, i| i.clone()));
+    assert_eq!(counted(&shared), expected, "so it reaches an auditor");
+    assert_eq!(probe.left_out()[0].names, ["ant/one.HEIC", "bee/one.HEIC"]);
+    assert_eq!(
+        left_out_sentence(probe.left_out()),
+        ", 7 files left out: 2 heic, 1 svg are not read (ant/one.HEIC, bee/one.HEIC, …), 4 in folders of other programs \
+         (#recycle, .ipynb_checkpoints, …); 1 other file is no image"
+    );
+    let alone = open(plain_folder.path()).stream().unwrap();
+    assert_eq!(stream.fingerprint(), alone.fingerprint(), "what is left out is no part of what the images are");
+    let some = open(plain_folder.path()).limit_per_class(2).stream().unwrap();
+    assert_eq!(counted(&some), [(Why::BeyondLimit, String::new(), 3)]);
+
+    let only = folder();
+    put(only.path(), "a/1.heic", "x");
+    let text = failure(load(only.path(), 8));
+    assert!(text.contains("no image") && text.contains("a/1.heic") && text.contains("heic is not read"), "{text}");
+    put(only.path(), "b/1.png", png(solid([0; 3])));
+    let text = failure(load(only.path(), 8));
+    assert!(
+        text.contains("`a` without images") && text.contains("a/1.heic") && text.contains("heic is not read"),
+        "{text}"
+    );
+}
+
+#[test]
+fn class_folders_are_held_against_the_models_outputs_by_name() {
+    let root = folder();
+    for (name, v) in [("ant/1.png", 1), ("zebra/1.png", 2)] {
+        put(root.path(), name, png(solid([v; 3])));
+    }
+    let open = || ImageFolder::open(root.path()).preprocess(plain(8, 8));
+    let outputs = ["zebra", "cat", "ant"];
+    let (probe, stream) = (open().classes(outputs).load().unwrap(), open().classes(outputs).stream().unwrap());
+    for images in [&probe as &dyn Images, &stream] {
+        assert_eq!([images.label(0), images.label(1)], [Some(2), Some(0)]);
+        assert_eq!(images.classes(), outputs);
+        assert_eq!(images.fingerprint(), open().stream().unwrap().fingerprint(), "they are the same images");
+    }
+    assert_eq!(probe.select(&[1]).unwrap().label(0), Some(0));
+    let refused = |names: &[&str]| failure(open().classes(names.iter().copied()).stream());
+    let text = refused(&["zebra", "cat", "ants"]);
+    assert!(
+        text.contains("class folder `ant`") && text.contains("none of the 3 classes has") && text.contains("`ants`"),
+        "{text}"
+    );
+    let text = refused(&["ant", "zebra", "ant"]);
+    assert!(text.contains("class folder `ant`") && text.contains("2 of the 3 classes have: 1, 3"), "{text}");
+    let flat = ImageFolder::open(root.path().join("ant")).preprocess(plain(8, 8)).classes(outputs);
+    assert!(failure(flat.load()).contains("images without class folders"));
+
+    let lists = folder();
+    let list = put(lists.path(), "classes.txt", "\u{feff}zebra\r\n  cat \r\nant\r\n\r\n");
+    assert_eq!(read_classes(&list).unwrap(), outputs);
+    std::fs::write(&list, "zebra\n\nant\n").unwrap();
+    assert!(failure(read_classes(&list)).contains("line 2 of"));
+    std::fs::write(&list, " \n").unwrap();
+    assert!(failure(read_classes(&list)).contains("received nothing"));
+    assert!(matches!(read_classes(root.path().join("none.txt")), Err(Error::Io { .. })));
 }
 
 #[test]
@@ -421,7 +564,7 @@ fn content_counts_where_the_extension_says_nothing() {
     put(root.path(), "a.jpg", png(solid([1, 2, 3])));
     put(root.path(), "b", png(solid([4, 5, 6])));
     put(root.path(), "c.dat", jpeg(solid([7; 3])));
-    put(root.path(), "d.gif", b"GIF89a");
+    put(root.path(), "d.txt", b"GIF");
     let probe = load(root.path(), 8).unwrap();
     assert_eq!(probe.len(), 3);
     assert_eq!(probe.image(0).get_pixel(0, 0).0, [1, 2, 3]);

@@ -12,6 +12,7 @@ use tch_audit::diagnostic::Source;
 use tch_audit::evidence::ConceptEvidence;
 use tch_audit::exemplars::{Exemplar, Sketch, UnitExemplars};
 use tch_audit::policy::{Action, Because, Code, Finding, Level, Location, Notice, PolicySummary, Standing, Verdict};
+use tch_audit::probe::{LeftOutFiles, Why};
 use tch_audit::report::*;
 use tch_audit::stats::Accuracy;
 use tch_audit::{Error, Region, UnitId};
@@ -203,6 +204,41 @@ fn accuracy_near_chance_is_warned_about() {
     assert!(ModelAccuracy::new(Accuracy::new(70, 100), 2).warning.is_none());
     assert!(ModelAccuracy::new(Accuracy::new(81, 100), 10).warning.is_none());
     assert!(ModelAccuracy::new(Accuracy::new(0, 0), 10).warning.is_none());
+}
+
+#[test]
+fn what_was_left_out_and_why_nothing_was_measured_is_in_every_report() {
+    let left_out = |why, what: &str, files, names: &[&str]| {
+        let names = names.iter().map(|n| n.to_string()).collect();
+        LeftOutFiles { why, what: what.into(), files, more: false, names }
+    };
+    let mut report = sample();
+    report.probe.left_out = vec![
+        left_out(Why::KindNotRead, "heic", 3, &["cat/1.heic", "cat/<2>.heic", "dog/1.heic"]),
+        left_out(Why::OtherProgram, "@eaDir", 4, &["cat/@eaDir"]),
+        left_out(Why::Unreadable, "", 2, &["cat/broken.jpg", "dog/half.png"]),
+        left_out(Why::BeyondLimit, "", 40, &["cat/9.jpg"]),
+    ];
+    report.probe.classes_present = 2;
+    report.accuracy = None;
+    report.accuracy_missing = Some("2 class folders, the model has 3 outputs".into());
+    let report = report.finish();
+    let line = "1,000 images, 2 of 3 classes, 9 files left out: 3 heic are not read (cat/1.heic, cat/<2>.heic, …), 4 in \
+                folders of other programs (@eaDir), 2 unreadable (cat/broken.jpg, dog/half.png); 40 beyond the limit per \
+                class";
+    assert_eq!(report.probe.line(), line);
+    let terminal = written(&report, Format::Text);
+    assert!(terminal.contains(&format!("probe     {line}\n")), "{terminal}");
+    assert!(terminal.contains("accuracy  not measured: 2 class folders, the model has 3 outputs\n"), "{terminal}");
+    let markdown = written(&report, Format::Markdown);
+    assert!(markdown.contains("9 files left out") && !markdown.contains("cat/<2>.heic |"), "{markdown}");
+    assert!(markdown.contains("| accuracy | not measured: 2 class folders, the model has 3 outputs |"), "{markdown}");
+    assert!(markdown.contains("- left out: 4 files, in folders of another program"), "{markdown}");
+    let json: serde_json::Value = serde_json::from_str(&written(&report, Format::Json)).unwrap();
+    let first = &json["probe"]["left_out"][0];
+    assert_eq!((first["why"].as_str(), first["what"].as_str()), (Some("kind-not-read"), Some("heic")));
+    assert_eq!((first["files"].as_u64(), first["names"].as_array().map(Vec::len)), (Some(3), Some(3)));
+    assert_eq!(json["accuracy_missing"].as_str(), Some("2 class folders, the model has 3 outputs"));
 }
 
 #[test]
@@ -741,9 +777,11 @@ fn sample() -> Report {
         probe: ProbeInfo {
             images: 1000,
             classes: ["airplane", "automobile", "cat"].map(String::from).to_vec(),
+            classes_present: 3,
             skipped: ["cat/broken.jpg", "dog/half.png"]
                 .map(|p| SkippedImage { path: p.into(), reason: "unexpected end of file".into() })
                 .to_vec(),
+            left_out: LeftOutFiles::unreadable(["cat/broken.jpg", "dog/half.png"]).into_iter().collect(),
             preprocess: InputFormat {
                 channels: 3,
                 height: 32,

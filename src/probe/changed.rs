@@ -1,6 +1,6 @@
 //! Other images, each of them changed.
 
-use super::{Corrupt, Digest, Images, Made, Maker, Preprocess, Skipped};
+use super::{Corrupt, Digest, Images, LeftOutFiles, Made, Maker, Preprocess, Skipped};
 use crate::Result;
 use image::RgbImage;
 use std::borrow::Cow;
@@ -68,6 +68,14 @@ impl<I: Images, F: Fn(usize, &RgbImage) -> RgbImage + Send + Sync> Images for Ch
 
     fn skipped(&self) -> &[Skipped] {
         self.images.skipped()
+    }
+
+    fn left_out(&self) -> &[LeftOutFiles] {
+        self.images.left_out()
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        self.images.classes_are_folders()
     }
 
     fn are_inputs(&self) -> bool {

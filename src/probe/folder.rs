@@ -1,27 +1,34 @@
-//! Probes from a folder of JPEG and PNG files.
+//! Probes from a folder of image files.
 
 use super::files::Files;
 use super::identity::Origin;
+use super::kind::READ;
+use super::left_out::{LeftOutFiles, Why};
+use super::listing::Listing;
+use super::outputs::Outputs;
 use super::stream::{ImageStream, Reader};
-use super::{Corrupt, Digest, Fit, Labels, Made, Preprocess, Probe, Skipped, decode};
+use super::{Corrupt, Digest, Fit, Images, Labels, Made, Preprocess, Probe, Skipped};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Folders nested deeper than this below a class are refused (links may form circles).
-const MAX_DEPTH: usize = 16;
 /// So many files are decoded before their errors are looked at.
 const CHUNK: usize = 2048;
 
 /// A folder of images, to be read at once with [`load`](Self::load), or with [`stream`](Self::stream) while a model runs.
 ///
 /// Either all images lie in the folder itself (no labels), or each class has a sub-folder (labels in the order of the
-/// sorted class names, images of deeper folders included). Files count as images if their content or their
-/// extension is JPEG or PNG; other files are ignored, and so is everything whose name begins with a dot. The order is
-/// that of the sorted paths. Images are turned upright as their EXIF data say; grey becomes RGB, 16 bits become 8,
-/// transparent pixels are laid over white.
+/// sorted class names, images of deeper folders included). Files count as images if their content or their extension is
+/// JPEG, PNG, WebP, BMP, TIFF or GIF. Everything else is left out, and [`Images::left_out`] is the account of that: images
+/// of other kinds, hidden ones, and those in folders of other programs (`@eaDir`, `__MACOSX`), which are no classes. The
+/// order is that of the sorted paths. Of several pictures in a file the first is read. Images are turned upright as their
+/// EXIF data say; grey becomes RGB, 16 bits become 8, transparent pixels are laid over white. One of more than
+/// [`MAX_PIXELS`](super::MAX_PIXELS) is not decoded, and cannot be read.
+///
+/// Where the class folders are some of a model's classes, or are not sorted as its outputs are,
+/// [`classes`](Self::classes) says which output each is about.
 ///
 /// ```no_run
 /// use tch_audit::probe::{Corrupt, ImageFolder, Preprocess};
@@ -38,20 +45,15 @@ pub struct ImageFolder {
     pub(super) corrupt: Corrupt,
     pub(super) fit: Fit,
     limit_per_class: Option<usize>,
-}
-
-/// The images found in one folder, and how many other things.
-#[derive(Default)]
-struct Found {
-    images: Vec<PathBuf>,
-    others: Vec<String>,
+    classes: Option<Vec<String>>,
 }
 
 impl ImageFolder {
     /// The folder at `path`; nothing is read yet.
     pub fn open(path: impl AsRef<Path>) -> Self {
         let root = path.as_ref().to_path_buf();
-        Self { root, preprocess: None, corrupt: Corrupt::default(), fit: Fit::default(), limit_per_class: None }
+        let (corrupt, fit) = (Corrupt::default(), Fit::default());
+        Self { root, preprocess: None, corrupt, fit, limit_per_class: None, classes: None }
     }
 
     /// The model's size, mean and standard deviation; must be given.
@@ -78,29 +80,48 @@ impl ImageFolder {
         self
     }
 
+    /// The names of the model's outputs, one for each, in their order: the label of an image is then the output that has
+    /// the name of its class folder, and [`Images::classes`] are these names. Without them the class folders, sorted, are
+    /// taken for the outputs. They are no part of the [fingerprint](Images::fingerprint). [`read_classes`] reads them from
+    /// a file.
+    ///
+    /// [`read_classes`]: super::read_classes
+    pub fn classes(mut self, outputs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.classes = Some(outputs.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Reads, decodes and resizes all images in parallel.
     ///
     /// **Errors:** [`Error::Io`] if a folder cannot be listed; [`Error::Image`] naming the first unreadable file, if
     /// those are fatal; [`Error::Invalid`] if there is no image, if a class has none, if images lie both in the
-    /// folder and in sub-folders, if the limit is 0, or if the preprocessing is missing or not valid.
+    /// folder and in sub-folders, if a class folder has the name of no [output](Self::classes) or of several, if the limit
+    /// is 0, or if the preprocessing is missing or not valid.
     pub fn load(&self) -> Result<Probe> {
         let stream = self.stream()?;
         let (read, skipped) = self.read(&stream)?;
         if let (true, Some(first)) = (read.is_empty(), skipped.first()) {
             let count = stream.files.len();
             let received = format!("{count} files, none readable ({}: {})", first.path.display(), first.reason);
-            return Err(Error::invalid(format!("image folder {}", self.root.display()), received, "JPEG or PNG files"));
+            return Err(Error::invalid(
+                format!("image folder {}", self.root.display()),
+                received,
+                format!("{READ} files"),
+            ));
         }
         let names = read.iter().map(|read| stream.files.name(read.number).to_string()).collect();
-        let labels: Option<Vec<usize>> = read.iter().map(|read| stream.files.label(read.number)).collect();
-        let labels = labels.map(|labels| Labels::new(labels, stream.files.classes())).transpose()?;
-        let origin = Origin { fit: stream.fit, files: read.iter().map(|read| (read.length, read.digest)).collect() };
+        let labels: Option<Vec<usize>> = read.iter().map(|read| stream.label(read.number)).collect();
+        let labels = labels.map(|labels| Labels::new(labels, stream.classes())).transpose()?;
+        let classes_are_folders = stream.classes_are_folders();
+        let files = read.iter().map(|read| (read.length, read.digest)).collect();
+        let origin = Some(Origin { fit: stream.fit, outputs: stream.outputs, files });
         let images = read.into_iter().map(|read| read.image).collect();
-        Ok(Probe { skipped, origin: Some(origin), ..Probe::shared(images, Some(names), labels, stream.preprocess)? })
+        let probe = Probe::shared(images, Some(names), labels, stream.preprocess)?;
+        Ok(Probe { skipped, left_out: stream.left_out, classes_are_folders, origin, ..probe })
     }
 
     /// The preprocessing, if what was asked for makes sense.
-    pub(super) fn checked(&self) -> Result<Preprocess> {
+    fn checked(&self) -> Result<Preprocess> {
         let preprocess = self.preprocess.clone().ok_or_else(|| {
             Error::invalid(format!("preprocessing of {}", self.root.display()), "nothing", "size, mean and std")
         })?;
@@ -111,60 +132,48 @@ impl ImageFolder {
         Ok(preprocess)
     }
 
-    /// The path below the folder, with `/` between the parts.
-    fn name(&self, path: &Path) -> String {
-        let below = path.strip_prefix(&self.root).unwrap_or(path);
-        below.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
-    }
-
-    /// The files to read, in order.
-    pub(super) fn find(&self) -> Result<Files> {
+    /// The files to read, in order, and what is left out.
+    fn find(&self) -> Result<(Files, Vec<LeftOutFiles>)> {
         let what = || format!("image folder {}", self.root.display());
         let limit = self.limit_per_class.unwrap_or(usize::MAX);
-        let (folders, mut here) = list(&self.root)?;
-        let (mut files, mut others) = (Files::new(&self.root), std::mem::take(&mut here.others));
-        let (mut in_folders, mut without) = (0, None);
+        let mut listing = Listing::new(&self.root);
+        let (folders, here) = listing.of(&self.root)?;
+        let (mut files, mut in_folders, mut without) = (Files::new(&self.root), 0, None);
         for folder in &folders {
-            let (mut found, name) = (Found::default(), self.name(folder));
-            walk(folder, 1, &mut found)?;
-            if found.images.is_empty() {
-                without.get_or_insert_with(|| name.clone());
+            let mut images = listing.below(folder)?;
+            if images.is_empty() {
+                without.get_or_insert_with(|| listing.name(folder));
             }
-            in_folders += found.images.len();
-            others.append(&mut found.others);
-            found.images.truncate(limit);
-            files.add(found.images);
-            files.end_class(name);
+            in_folders += images.len();
+            limited(&mut images, limit, &mut listing);
+            files.add(images);
+            files.end_class(listing.name(folder));
         }
-        if here.images.is_empty() && in_folders == 0 {
-            let mut received = vec![format!("{} sub-folders", folders.len())];
-            received.push(format!("{} other files", others.len()));
-            let shown = others.iter().take(3).map(|s| s.as_str()).collect::<Vec<_>>().join(", ");
-            let shown = if shown.is_empty() {
-                shown
-            } else {
-                format!(" ({shown}{})", if others.len() > 3 { ", …" } else { "" })
-            };
-            let received = format!("no image, {}{shown}", received.join(" and "));
-            return Err(Error::invalid(what(), received, "JPEG or PNG files, or a sub-folder of them for each class"));
-        }
-        if in_folders == 0 {
-            here.images.truncate(limit);
+        if in_folders == 0 && !here.is_empty() {
+            let mut images = here;
+            limited(&mut images, limit, &mut listing);
             files = Files::new(&self.root);
-            files.add(here.images);
+            files.add(images);
             files.shrink();
-            return Ok(files);
+            return Ok((files, listing.account.finish()));
         }
-        if !here.images.is_empty() {
-            let received = format!("{} images in it and {in_folders} in its sub-folders", here.images.len());
+        if !here.is_empty() {
+            let received = format!("{} images in it and {in_folders} in its sub-folders", here.len());
             return Err(Error::invalid(what(), received, "images either in it or in a sub-folder for each class"));
+        }
+        let left_out = listing.account.finish();
+        if in_folders == 0 {
+            let received = format!("no image, {} sub-folders{}", folders.len(), others(&left_out, ""));
+            let allowed = format!("{READ} files, or a sub-folder of them for each class");
+            return Err(Error::invalid(what(), received, allowed));
         }
         if let Some(name) = without {
             let allowed = "at least one image in each (sub-folders are classes; their order numbers the labels)";
-            return Err(Error::invalid(what(), format!("sub-folder `{name}` without images"), allowed));
+            let received = format!("sub-folder `{name}` without images{}", others(&left_out, &format!("{name}/")));
+            return Err(Error::invalid(what(), received, allowed));
         }
         files.shrink();
-        Ok(files)
+        Ok((files, left_out))
     }
 
     /// The images of a stream, and the files left out.
@@ -199,7 +208,44 @@ impl ImageFolder {
     /// not known yet.
     pub fn stream(&self) -> Result<ImageStream> {
         let preprocess = self.checked()?;
-        Ok(ImageStream { files: self.find()?, preprocess, corrupt: self.corrupt, fit: self.fit })
+        let (files, left_out) = self.find()?;
+        let outputs = match &self.classes {
+            Some(_) if files.classes().is_empty() => {
+                let what = format!("image folder {}", self.root.display());
+                let allowed = "a sub-folder for each class, as the model's classes are given";
+                return Err(Error::invalid(what, "images without class folders", allowed));
+            }
+            Some(names) => Some(Arc::new(Outputs::new(names, files.classes())?)),
+            None => None,
+        };
+        Ok(ImageStream { files, left_out, outputs, preprocess, corrupt: self.corrupt, fit: self.fit })
+    }
+}
+
+/// Only the first `limit` images of a class; the others are left out.
+fn limited(images: &mut Vec<PathBuf>, limit: usize, listing: &mut Listing<'_>) {
+    let beyond = images.len().saturating_sub(limit);
+    if beyond > 0 {
+        let name = images.get(limit).map_or_else(String::new, |path| listing.name(path));
+        listing.account.add(Why::BeyondLimit, "", (beyond, false), || name);
+        images.truncate(limit);
+    }
+}
+
+/// The files that are left out of the folders whose names begin so, for an error: ` and 3 other files (a, b, c)`; of some
+/// folders only those that are named in the account.
+fn others(left_out: &[LeftOutFiles], below: &str) -> String {
+    let there = |l: &&LeftOutFiles| l.names.iter().any(|name| name.starts_with(below));
+    let names: Vec<&str> =
+        left_out.iter().flat_map(|l| &l.names).filter(|n| n.starts_with(below)).map(String::as_str).collect();
+    let count = if below.is_empty() { left_out.iter().map(|l| l.files).sum() } else { names.len() };
+    let kinds: Vec<String> =
+        left_out.iter().filter(|l| l.why == Why::KindNotRead).filter(there).map(|l| l.what.clone()).collect();
+    let unread = if kinds.is_empty() { String::new() } else { format!("; {} is not read", kinds.join(", ")) };
+    let more = if names.len() > 3 { ", …" } else { "" };
+    match names.get(..names.len().min(3)).unwrap_or_default() {
+        [] => String::new(),
+        shown => format!(" and {count} other files ({}{more}{unread})", shown.join(", ")),
     }
 }
 
@@ -209,53 +255,4 @@ struct Read {
     image: Arc<RgbImage>,
     length: u64,
     digest: Digest,
-}
-
-/// What lies directly in a folder, sorted: its sub-folders, and its files; nothing hidden.
-fn list(folder: &Path) -> Result<(Vec<PathBuf>, Found)> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io("list", folder))? {
-        paths.push(entry.map_err(Error::io("list", folder))?.path());
-    }
-    paths.sort();
-    let (mut folders, mut found) = (Vec::new(), Found::default());
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
-        }
-        if path.is_dir() {
-            folders.push(path);
-        } else if is_image(&path) {
-            found.images.push(path);
-        } else {
-            found.others.push(name);
-        }
-    }
-    Ok((folders, found))
-}
-
-/// All files of a folder and the folders in it, sorted by path.
-fn walk(folder: &Path, depth: usize, found: &mut Found) -> Result<()> {
-    if depth > MAX_DEPTH {
-        let received = format!("{} and more below", folder.display());
-        return Err(Error::invalid("depth of an image folder", received, format!("up to {MAX_DEPTH} folders")));
-    }
-    let (folders, here) = list(folder)?;
-    found.images.extend(here.images);
-    found.others.extend(here.others);
-    folders.iter().try_for_each(|f| walk(f, depth + 1, found))?;
-    if depth == 1 {
-        found.images.sort();
-    }
-    Ok(())
-}
-
-/// Whether the extension or, failing that, the first bytes say JPEG or PNG. What cannot be opened is no image.
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    match extension.as_str() {
-        "jpg" | "jpeg" | "png" => true,
-        _ => path.is_file() && matches!(decode::sniff(path), Ok(Some(_))),
-    }
 }

@@ -1,7 +1,9 @@
 //! What tells image files apart without decoding them.
 
+use super::outputs::Outputs;
 use super::{Digest, Fit, Images};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// So many files are asked for their lengths at once.
 const CHUNK: usize = 4096;
@@ -10,6 +12,8 @@ const CHUNK: usize = 4096;
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub fit: Fit,
+    /// The outputs of the model, if they were named.
+    pub outputs: Option<Arc<Outputs>>,
     /// Per image, the length of its file in bytes, and its digest.
     pub files: Vec<(u64, Digest)>,
 }
@@ -17,13 +21,19 @@ pub(super) struct Origin {
 impl Origin {
     /// Those with these numbers, which exist.
     pub fn select(&self, numbers: &[usize]) -> Self {
-        Self { fit: self.fit, files: numbers.iter().map(|i| self.files[*i]).collect() }
+        let outputs = self.outputs.clone();
+        Self { fit: self.fit, outputs, files: numbers.iter().map(|i| self.files[*i]).collect() }
     }
 }
 
-/// A hash of the names, classes and lengths of the images' files, the preprocessing and the fit: 64 hexadecimal digits
-/// (BLAKE3).
-pub(super) fn fingerprint(images: &dyn Images, fit: Fit, lengths: &dyn Fn(Range<usize>) -> Vec<u64>) -> String {
+/// A hash of the names, class folders and lengths of the images' files, the preprocessing and the fit: 64 hexadecimal digits
+/// (BLAKE3). Which outputs of a model the folders are about is no part of it.
+pub(super) fn fingerprint(
+    images: &dyn Images,
+    fit: Fit,
+    outputs: Option<&Outputs>,
+    lengths: &dyn Fn(Range<usize>) -> Vec<u64>,
+) -> String {
     fn number(hash: &mut blake3::Hasher, n: u64) {
         hash.update(&n.to_le_bytes());
     }
@@ -33,7 +43,8 @@ pub(super) fn fingerprint(images: &dyn Images, fit: Fit, lengths: &dyn Fn(Range<
     }
     let mut hash = blake3::Hasher::new();
     text(&mut hash, "tch-audit stream 1");
-    let (p, classes) = (images.preprocess(), images.classes());
+    let (p, classes) = (images.preprocess(), outputs.map_or_else(|| images.classes(), Outputs::folders));
+    let folder = |label: usize| outputs.map_or(Some(label), |outputs| outputs.folder_of(label));
     let fit = match fit {
         Fit::Squash => 0,
         Fit::CenterCrop => 1,
@@ -46,7 +57,7 @@ pub(super) fn fingerprint(images: &dyn Images, fit: Fit, lengths: &dyn Fn(Range<
         let chunk = start..images.len().min(start + CHUNK);
         for (i, length) in chunk.clone().zip(lengths(chunk)) {
             text(&mut hash, &images.name(i));
-            number(&mut hash, images.label(i).map_or(u64::MAX, |l| l as u64));
+            number(&mut hash, images.label(i).and_then(folder).map_or(u64::MAX, |l| l as u64));
             number(&mut hash, length);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::ahead::{Order, batches};
 use super::batch::{not_inputs, readable};
-use super::{Batch, Corrupt, Digest, Made, Maker, Preprocess, Skipped, Want};
+use super::{Batch, Corrupt, Digest, LeftOutFiles, Made, Maker, Preprocess, Skipped, Want};
 use crate::Result;
 use image::RgbImage;
 use std::borrow::Cow;
@@ -53,6 +53,18 @@ pub trait Images: Send + Sync {
         &[]
     }
 
+    /// What lay beside the images in their folder and is not among them, by reason; see
+    /// [`left_out_sentence`](super::left_out_sentence). Files that could not be read are [elsewhere](Self::skipped).
+    fn left_out(&self) -> &[LeftOutFiles] {
+        &[]
+    }
+
+    /// Whether the classes are the names of folders, sorted, and nobody said which outputs of a model they are about; see
+    /// [`ImageFolder::classes`](super::ImageFolder::classes).
+    fn classes_are_folders(&self) -> bool {
+        false
+    }
+
     /// Whether the model is shown the images themselves; not so for those of a
     /// [generator](super::Probe::generated), which come out of the model.
     fn are_inputs(&self) -> bool {
@@ -66,7 +78,7 @@ pub trait Images: Send + Sync {
     /// cannot be read, whatever was said of such.
     fn image(&self, i: usize) -> Result<Cow<'_, RgbImage>>;
 
-    /// A hash of what is known without reading the images: how many, their names and labels, the preprocessing. The
+    /// A hash of what is known without reading the images: how many, their names and classes, the preprocessing. The
     /// same folder has the same, however it is read.
     fn fingerprint(&self) -> String;
 
@@ -154,6 +166,14 @@ where
 
     fn skipped(&self) -> &[Skipped] {
         (**self).skipped()
+    }
+
+    fn left_out(&self) -> &[LeftOutFiles] {
+        (**self).left_out()
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        (**self).classes_are_folders()
     }
 
     fn are_inputs(&self) -> bool {

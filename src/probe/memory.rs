@@ -2,7 +2,9 @@
 
 use super::batch::{in_range, readable};
 use super::reading::PIXEL_BATCH;
-use super::{Batch, Digest, Images, Made, Maker, Preprocess, Probe, Shown, Skipped, Want, preprocess::check_size};
+use super::{
+    Batch, Digest, Images, LeftOutFiles, Made, Maker, Preprocess, Probe, Shown, Skipped, Want, preprocess::check_size,
+};
 use crate::{Error, Result};
 use image::RgbImage;
 use rayon::prelude::*;
@@ -95,8 +97,9 @@ impl Probe {
             check_size(|| format!("image {name}"), image, &preprocess)?;
         }
         let (labels, classes) = labels.map_or((None, Vec::new()), |l| (Some(l.of_image), l.classes));
-        let (skipped, origin, shown) = (Vec::new(), None, Shown::Images);
-        Ok(Probe { images, names, labels, classes, preprocess, skipped, origin, shown })
+        let (skipped, left_out, origin, shown) = (Vec::new(), Vec::new(), None, Shown::Images);
+        let classes_are_folders = false;
+        Ok(Probe { images, names, labels, classes, classes_are_folders, preprocess, skipped, left_out, origin, shown })
     }
 
     /// Reads some images into memory, in this order. Those that cannot be read are left out and listed in
@@ -122,7 +125,14 @@ impl Probe {
             Some(labels) if !images.classes().is_empty() => Some(Labels::new(labels, images.classes())?),
             _ => None,
         };
-        Ok(Probe { skipped, ..Probe::shared(pixels, Some(names), labels, images.preprocess().clone())? })
+        let left_out = images.left_out().to_vec();
+        let classes_are_folders = images.classes_are_folders();
+        Ok(Probe {
+            skipped,
+            left_out,
+            classes_are_folders,
+            ..Probe::shared(pixels, Some(names), labels, images.preprocess().clone())?
+        })
     }
 
     /// A probe of the images in a tensor, before normalisation.
@@ -177,6 +187,14 @@ impl Images for Probe {
 
     fn skipped(&self) -> &[Skipped] {
         Probe::skipped(self)
+    }
+
+    fn left_out(&self) -> &[LeftOutFiles] {
+        &self.left_out
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        self.classes_are_folders
     }
 
     fn are_inputs(&self) -> bool {

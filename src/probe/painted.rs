@@ -2,7 +2,7 @@
 
 use super::changed::relabelled;
 use super::paint::{Concept, Painted};
-use super::{Corrupt, Digest, Images, Made, Maker, Preprocess, Skipped, seed};
+use super::{Corrupt, Digest, Images, LeftOutFiles, Made, Maker, Preprocess, Skipped, seed};
 use crate::Result;
 use image::{Rgb, RgbImage};
 use std::borrow::Cow;
@@ -66,6 +66,14 @@ impl<I: Images> Images for PaintedImages<I> {
 
     fn skipped(&self) -> &[Skipped] {
         self.images.skipped()
+    }
+
+    fn left_out(&self) -> &[LeftOutFiles] {
+        self.images.left_out()
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        self.images.classes_are_folders()
     }
 
     fn are_inputs(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Some of other images.
 
 use super::batch::{in_range, readable};
-use super::{Batch, Corrupt, Digest, Images, Made, Maker, Preprocess, Skipped, Want};
+use super::{Batch, Corrupt, Digest, Images, LeftOutFiles, Made, Maker, Preprocess, Skipped, Want};
 use crate::Result;
 use image::RgbImage;
 use std::borrow::Cow;
@@ -73,6 +73,14 @@ impl<I: Images> Images for Selected<I> {
 
     fn skipped(&self) -> &[Skipped] {
         self.images.skipped()
+    }
+
+    fn left_out(&self) -> &[LeftOutFiles] {
+        self.images.left_out()
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        self.images.classes_are_folders()
     }
 
     fn are_inputs(&self) -> bool {

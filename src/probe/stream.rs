@@ -2,6 +2,8 @@
 
 use super::batch::in_range;
 use super::files::Files;
+use super::left_out::LeftOutFiles;
+use super::outputs::Outputs;
 use super::{Corrupt, Digest, Fit, Images, Made, Maker, Preprocess, decode, identity, resize::Shaper};
 use crate::{Error, Result};
 use image::RgbImage;
@@ -45,6 +47,9 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct ImageStream {
     pub(super) files: Files,
+    pub(super) left_out: Vec<LeftOutFiles>,
+    /// The outputs of the model, if they were named.
+    pub(super) outputs: Option<Arc<Outputs>>,
     pub(super) preprocess: Preprocess,
     pub(super) corrupt: Corrupt,
     pub(super) fit: Fit,
@@ -106,11 +111,12 @@ impl Images for ImageStream {
     }
 
     fn label(&self, i: usize) -> Option<usize> {
-        self.files.label(i)
+        let folder = self.files.label(i)?;
+        self.outputs.as_ref().map_or(Some(folder), |outputs| outputs.of_folder(folder))
     }
 
     fn classes(&self) -> &[String] {
-        self.files.classes()
+        self.outputs.as_ref().map_or_else(|| self.files.classes(), |outputs| outputs.names())
     }
 
     fn preprocess(&self) -> &Preprocess {
@@ -119,6 +125,14 @@ impl Images for ImageStream {
 
     fn corrupt(&self) -> Corrupt {
         self.corrupt
+    }
+
+    fn left_out(&self) -> &[LeftOutFiles] {
+        &self.left_out
+    }
+
+    fn classes_are_folders(&self) -> bool {
+        self.outputs.is_none() && !self.files.classes().is_empty()
     }
 
     /// Reads one file.
@@ -131,11 +145,13 @@ impl Images for ImageStream {
         Ok(Cow::Owned(Arc::unwrap_or_clone(image)))
     }
 
-    /// A hash of the names, classes and lengths of the files, the preprocessing and the fit; their content is in
+    /// A hash of the names, class folders and lengths of the files, the preprocessing and the fit; their content is in
     /// [`digest`](Images::digest).
     fn fingerprint(&self) -> String {
         let length = |i| self.path(i).metadata().map_or(u64::MAX, |m| m.len());
-        identity::fingerprint(self, self.fit, &|chunk| chunk.into_par_iter().map(length).collect())
+        identity::fingerprint(self, self.fit, self.outputs.as_deref(), &|chunk| {
+            chunk.into_par_iter().map(length).collect()
+        })
     }
 
     fn maker(&self) -> Maker<'_> {

@@ -1,14 +1,16 @@
 //! The parts of a report that say what was audited and what its units respond to.
 
+use super::{plural, thousands};
 use crate::UnitId;
 use crate::describe::{DescribedUnit, Description, Status};
 use crate::evidence::ConceptEvidence;
 use crate::exemplars::UnitExemplars;
 use crate::graph::Site;
-use crate::probe::{Images, Preprocess, Skipped};
+use crate::probe::{Images, LeftOutFiles, Preprocess, Skipped, left_out_sentence};
 use crate::stats::Accuracy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What made the report. The default is this crate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,8 +82,15 @@ pub struct ProbeInfo {
     pub images: usize,
     /// The classes by number; empty without labels.
     pub classes: Vec<String>,
-    /// Files that were left out, by path.
+    /// How many of them an image has, unreadable ones included.
+    #[serde(default)]
+    pub classes_present: usize,
+    /// Files that could not be read and were left out, by path.
     pub skipped: Vec<SkippedImage>,
+    /// All files beside the images that were used, by reason: unreadable ones, those of kinds that are not read, those in
+    /// folders of other programs, those beyond a limit, those that are no images.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutFiles>,
     /// How images become inputs.
     pub preprocess: InputFormat,
     /// A hash of the images as they were used, as text.
@@ -116,13 +125,33 @@ impl ProbeInfo {
     /// So many of these images, all but the files that were left out.
     pub fn new(images: &dyn Images, looked_at: usize, left_out: &[Skipped]) -> Self {
         let skipped = |s: &Skipped| SkippedImage { path: s.path.display().to_string(), reason: s.reason.clone() };
+        let skipped: Vec<SkippedImage> = left_out.iter().map(skipped).collect();
+        let unreadable = LeftOutFiles::unreadable(skipped.iter().map(|s| s.path.as_str()));
+        let mut left_out: Vec<LeftOutFiles> = images.left_out().iter().cloned().chain(unreadable).collect();
+        left_out.sort_by(|a, b| (a.why, &a.what).cmp(&(b.why, &b.what)));
+        let present: BTreeSet<usize> = (0..images.len()).filter_map(|i| images.label(i)).collect();
         Self {
             images: looked_at,
             classes: images.classes().to_vec(),
-            skipped: left_out.iter().map(skipped).collect(),
+            classes_present: present.len(),
+            skipped,
+            left_out,
             preprocess: images.preprocess().into(),
             fingerprint: images.fingerprint(),
         }
+    }
+
+    /// `300 images, 10 classes, 2 files left out: …`: how many there are, and what was left out, as one line. Names are as
+    /// they are.
+    pub fn line(&self) -> String {
+        let mut line = plural(self.images, "image", "images");
+        let (all, present) = (self.classes.len(), self.classes_present);
+        match (all, present) {
+            (0, _) => {}
+            (_, present) if present == 0 || present == all => line += &format!(", {}", plural(all, "class", "classes")),
+            _ => line += &format!(", {} of {}", thousands(present as u64), plural(all, "class", "classes")),
+        }
+        line + &left_out_sentence(&self.left_out)
     }
 }
 
@@ -173,8 +202,8 @@ impl ModelAccuracy {
         let warning = (classes > 1 && accuracy.total > 0 && accuracy.wilson().0 <= near).then(|| {
             format!(
                 "The model is right on {:.1} % of the probe images, guessing on {:.1} %: check mean, standard \
-                 deviation, input size and the order of the classes. What the units respond to below is what they \
-                 respond to on such inputs.",
+                 deviation, input size and the order of the classes (--classes FILE says it). What the units respond \
+                 to below is what they respond to on such inputs.",
                 100.0 * accuracy.rate(),
                 100.0 * chance
             )

@@ -8,7 +8,11 @@ use super::{EditReport, Origin, Report, UnitEntry, capitalised, picture, plural,
 use crate::describe::Status;
 use crate::evidence::ConceptEvidence;
 use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict};
+use crate::probe::Why;
 use std::io::{self, Write};
+
+/// So many files that are left out are named per reason.
+const NAMED: usize = 20;
 
 /// Writes the report as Markdown (CommonMark with tables).
 ///
@@ -71,22 +75,13 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 
 fn write_probe(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let probe = &report.probe;
-    let mut images = format!(
-        "{} of {} x {} pixels",
-        plural(probe.images, "image", "images"),
-        probe.preprocess.height,
-        probe.preprocess.width
-    );
-    if !probe.classes.is_empty() {
-        images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
-    }
-    if !probe.skipped.is_empty() {
-        images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
-    }
-    writeln!(out, "| probe | {images} |")?;
+    writeln!(out, "| probe | {} |", text(&probe.line()))?;
+    writeln!(out, "| input | {} x {} pixels |", probe.preprocess.height, probe.preprocess.width)?;
     if let Some(a) = &report.accuracy {
         let questions = thousands(a.accuracy.total);
         writeln!(out, "| accuracy | {} on {questions} images (chance: {:.1} %) |", a.accuracy, 100.0 * a.chance)?;
+    } else if let Some(reason) = &report.accuracy_missing {
+        writeln!(out, "| accuracy | not measured: {} |", text(reason))?;
     }
     Ok(())
 }
@@ -304,6 +299,12 @@ fn made_with(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "- probe: {}", code(&probe.fingerprint))?;
     for skipped in &probe.skipped {
         writeln!(out, "- left out: {}: {}", code(&skipped.path), text(&skipped.reason))?;
+    }
+    for left_out in probe.left_out.iter().filter(|l| l.why != Why::Unreadable) {
+        let names: Vec<String> = left_out.names.iter().take(NAMED).map(|name| code(name)).collect();
+        let more = if left_out.names.len() > NAMED || left_out.files > left_out.names.len() { ", …" } else { "" };
+        let (files, reason) = (plural(left_out.files, "file", "files"), text(&left_out.reason()));
+        writeln!(out, "- left out: {files}, {reason}: {}{more}", names.join(", "))?;
     }
     Ok(())
 }

@@ -84,21 +84,16 @@ fn facts(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
             fact("model", format!("{}, {} parameters, {sites}", model.name, thousands(model.parameters)))?;
         }
     }
-    let mut images = plural(probe.images, "image", "images");
-    if !probe.classes.is_empty() {
-        images += &format!(", {}", plural(probe.classes.len(), "class", "classes"));
-    }
-    if !probe.skipped.is_empty() {
-        images += &format!(", {} left out", plural(probe.skipped.len(), "unreadable file", "unreadable files"));
-    }
     if report.origin == Origin::Model {
-        fact("probe", images)?;
+        fact("probe", probe.line())?;
     }
     if let Some(a) = &report.accuracy {
         fact(
             "accuracy",
             format!("{} on {} images, chance {:.1} %", a.accuracy, thousands(a.accuracy.total), 100.0 * a.chance),
         )?;
+    } else if let Some(reason) = &report.accuracy_missing {
+        fact("accuracy", format!("not measured: {reason}"))?;
     }
     if let Some(coverage) = &report.coverage {
         fact("layers", coverage.summary())?;

@@ -39,7 +39,7 @@ fn work(folder: &Path, per_class: usize, audited: bool) {
     let held = Held::try_from(run.ensure(&study, false).unwrap().0).unwrap();
     let mut leftovers = Leftovers::open(study.join("words.jsonl"), false).unwrap();
     let audit = Audit::from(&traced, &images, &settings, &Policies::shipped().unwrap(), held, &mut leftovers).unwrap();
-    assert_eq!(audit.accuracy.unwrap().total, 2 * per_class as u64);
+    assert_eq!(audit.accuracy.as_ref().unwrap().total, 2 * per_class as u64);
     let mut report = Report::of(&audit, ModelInfo::default(), &images, &settings, "");
     report.judge(&audit.outcome, |_| None);
     report.finish().save(out.path(), &audit.exemplars, &images).unwrap();

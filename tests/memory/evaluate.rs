@@ -13,7 +13,7 @@ use tch_audit::{Model, Traced};
 fn work(folder: &Path, per_class: usize) {
     let vs = nn::VarStore::new(Device::Cpu);
     let mean = |x: &Tensor| x.relu().mean_dim([2i64, 3].as_slice(), false, None::<Kind>);
-    let net = nn::seq_t().add(nn::conv2d(vs.root() / "one", 3, 4, 3, Default::default())).add_fn(mean);
+    let net = nn::seq_t().add(nn::conv2d(vs.root() / "one", 3, 2, 3, Default::default())).add_fn(mean);
     let model = Model::new(&vs, &net);
     let preprocess = Preprocess::plain(3, SIDE, SIDE).unwrap();
     let images = ImageFolder::open(folder).preprocess(preprocess).limit_per_class(per_class).stream().unwrap();

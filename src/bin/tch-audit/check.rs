@@ -57,10 +57,15 @@ pub struct Arguments {
     /// MILAN and CLIP-Dissect write them, and optionally `score` (nats) and `status` (described, abstained, dead).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "probe"])]
     descriptions: Option<PathBuf>,
-    /// The folder of JPEG and PNG images that the model is shown: some hundred to some thousand images of the kind that
-    /// it was trained for. Sub-folders are classes.
+    /// The folder of JPEG, PNG, WebP, BMP, TIFF or GIF images that the model is shown: some hundred to some thousand images
+    /// of the kind that it was trained for. Sub-folders are classes.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "descriptions")]
     probe: Option<PathBuf>,
+    /// The model's classes: a text file with a line for each output, in their order, that holds the name of the class's
+    /// sub-folder. It is needed for accuracy where the sub-folders are only some of the classes, or are not sorted as the
+    /// outputs are.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "descriptions")]
+    classes: Option<PathBuf>,
     /// Judge what `tch-audit exemplars` found about the model on these images (in shards, or on other machines), without
     /// another pass over all of them.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["descriptions", "k"])]
@@ -232,7 +237,7 @@ fn read_baseline(file: &Path) -> anyhow::Result<Baseline> {
 impl Arguments {
     /// The files that are read, beside images.
     fn inputs(&self) -> Vec<&Path> {
-        let one = [&self.model, &self.descriptions, &self.config].into_iter().flatten();
+        let one = [&self.model, &self.descriptions, &self.config, &self.classes].into_iter().flatten();
         one.chain(&self.policies).map(PathBuf::as_path).collect()
     }
 

@@ -1,7 +1,7 @@
 //! `tch-audit describe`: words for exemplars that are there.
 
 use crate::describing::Describing;
-use crate::{Common, output};
+use crate::{Common, output, photos};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
@@ -74,6 +74,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
                 images = images.limit_per_class(n);
             }
             let images = images.stream()?;
+            photos::say_left_out("--probe", &images, common);
             if !arguments.sites.is_empty() {
                 let sites: Vec<&str> = arguments.sites.iter().map(String::as_str).collect();
                 stored = stored.only(&sites).context("--sites: there are no exemplars of it")?;

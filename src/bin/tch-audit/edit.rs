@@ -117,6 +117,9 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     let model = Model::load(&what.model)?;
     let example = what.input.noise(2);
     let graph = Traced::new(&model, &example)?;
+    if let Some(images) = &images {
+        what.evaluate.check(&graph, images)?;
+    }
     let (edit, left_out) = planned(method, &graph, &wanted, &what.units, &example)?;
     for (unit, reason) in left_out.iter().filter(|_| !common.quiet) {
         output::note(&format!("note: {unit} is left out: {reason}"));
@@ -144,6 +147,7 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     if let (Some(images), Some(before)) = (&images, before) {
         let table = what.evaluate.after(&what.model, &model, &edit, &example, images, before)?;
         output::print(|to| to.write_all(table.as_bytes()))?;
+        what.evaluate.say_used(images, common);
     }
     Ok(exit::CLEAN)
 }
@@ -172,6 +176,9 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     let model = Model::load(&what.model)?;
     let example = what.input.noise(2);
     let graph = Traced::new(&model, &example)?;
+    if let Some(images) = &images {
+        what.evaluate.check(&graph, images)?;
+    }
     let mut masks = Vec::new();
     for id in &wanted {
         let mask = Mask { site: graph.site(&id.site)?.clone(), units: vec![id.unit] };
@@ -192,6 +199,9 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     );
     let text = if common.quiet { table } else { summary + &table };
     output::print(|to| to.write_all(text.as_bytes()))?;
+    if let Some(images) = &images {
+        what.evaluate.say_used(images, common);
+    }
     Ok(exit::CLEAN)
 }
 

@@ -65,7 +65,7 @@ struct RunArguments {
     /// A TorchScript file.
     #[arg(required = true, value_hint = ValueHint::FilePath)]
     model: Option<PathBuf>,
-    /// The folder of JPEG and PNG images that the model is shown. Sub-folders are classes.
+    /// The folder of JPEG, PNG, WebP, BMP, TIFF or GIF images that the model is shown. Sub-folders are classes.
     #[arg(long, value_name = "DIR", required = true, value_hint = ValueHint::DirPath)]
     probe: Option<PathBuf>,
     #[command(flatten)]

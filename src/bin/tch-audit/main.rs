@@ -11,6 +11,7 @@ mod generate;
 mod input;
 mod milan;
 mod output;
+mod photos;
 mod policies;
 mod progress;
 mod sites;
@@ -104,6 +105,15 @@ pub enum Color {
 }
 
 impl Color {
+    /// Whether to colour what goes to standard error.
+    fn wanted_in_logs(self) -> bool {
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        }
+    }
+
     /// Whether to colour what goes to standard output.
     pub fn wanted(self) -> bool {
         match self {
@@ -131,11 +141,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// From here on, what the library has to say is written to standard error: logs as RUST_LOG wants them, and progress.
+/// From here on, what the library has to say is written to standard error: logs as RUST_LOG wants them, or warnings unless
+/// it is to be quiet; and progress.
 fn listen(common: &Common) {
-    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    let unless_said = if common.quiet { "error" } else { "warn" };
+    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| unless_said.into());
     let wanted = wanted.and(filter_fn(|event| event.target() != progress::TARGET));
-    let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time().with_filter(wanted);
+    let logs = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(common.color.wanted_in_logs())
+        .without_time()
+        .with_filter(wanted);
     let progress = (!common.quiet)
         .then(|| Progress::new().with_filter(Targets::new().with_target(progress::TARGET, LevelFilter::DEBUG)));
     tracing_subscriber::registry().with(logs).with(progress).init();

@@ -2,7 +2,7 @@
 //! what is done.
 
 use super::{Arguments, AuditArguments};
-use crate::{Common, output};
+use crate::{Common, output, photos};
 use anyhow::Context;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,13 +95,13 @@ impl Study<'_> {
 
 impl AuditArguments {
     /// The images of a folder, read as they are needed.
-    pub fn images(&self, probe: &Path) -> anyhow::Result<ImageStream> {
+    pub fn images(&self, probe: &Path, classes: Option<&Path>) -> anyhow::Result<ImageStream> {
         let corrupt = if self.skip_corrupt { Corrupt::Skip } else { Corrupt::Fatal };
         let mut folder = ImageFolder::open(probe).preprocess(self.input.preprocess()?).corrupt(corrupt);
         if let Some(n) = self.limit_per_class {
             folder = folder.limit_per_class(n);
         }
-        Ok(folder.stream()?)
+        Ok(photos::with_classes(folder, classes)?.stream()?)
     }
 }
 

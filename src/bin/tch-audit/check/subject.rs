@@ -2,7 +2,7 @@
 
 use super::Arguments;
 use super::study::Study;
-use crate::Common;
+use crate::{Common, photos};
 use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::io::Read;
@@ -101,11 +101,12 @@ fn model(
     };
     let Some(out) = out else { bail!("a model is judged into a folder: give --out DIR") };
     let model = Model::load(path)?;
-    let images = arguments.audit.images(folder)?;
+    let images = arguments.audit.images(folder, arguments.classes.as_deref())?;
     report::check_writable(out)?;
     let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let cannot = || format!("cannot judge {}", path.display());
     let traced = Traced::new(&model, &example(&images, 1)?).with_context(cannot)?;
+    photos::check_list(arguments.classes.as_deref(), &traced, &images)?;
     let study = Study { arguments, settings, policies, out, common };
     let audit = study.audit(&traced, &images).with_context(cannot)?;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

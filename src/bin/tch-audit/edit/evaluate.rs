@@ -1,6 +1,7 @@
 //! `--evaluate DIR`: accuracy and robustness before and after, next to random units.
 
-use crate::input::Input;
+use crate::input::{Input, positive};
+use crate::{Common, output, photos};
 use anyhow::Context;
 use clap::{Args, ValueHint};
 use std::path::{Path, PathBuf};
@@ -8,13 +9,16 @@ use tch::Tensor;
 use tch_audit::Model;
 use tch_audit::Traced;
 use tch_audit::edit::{Edit, Method, NoOptimizer};
-use tch_audit::evaluate::Methods;
 use tch_audit::evaluate::compare::draw_like;
 use tch_audit::evaluate::robustness::compare::compare;
 use tch_audit::evaluate::robustness::corrupt::Severity;
 use tch_audit::evaluate::robustness::{Options, Robustness, table};
+use tch_audit::evaluate::{Methods, check_classes};
 use tch_audit::graph::Mask;
 use tch_audit::probe::{ImageFolder, ImageStream, Images, example};
+
+/// So many images are enough unless something else is said.
+const LIMIT: usize = 200;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
@@ -23,9 +27,16 @@ pub struct Evaluate {
     /// before and after, clean, with painted text, under seven corruptions and two attacks.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     evaluate: Option<PathBuf>,
-    /// At most so many images, spread over the classes.
-    #[arg(long, value_name = "N", default_value_t = 200, requires = "evaluate")]
-    limit: usize,
+    /// The model's classes: a text file with a line for each output, in their order, that holds the name of the class's
+    /// sub-folder. It is needed where the sub-folders are only some of the classes, or are not sorted as the outputs are.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "evaluate")]
+    classes: Option<PathBuf>,
+    /// Use only the first N images of each class, by name [default: 200 images in all, spread over the classes].
+    #[arg(long, value_name = "N", value_parser = positive, requires = "evaluate")]
+    limit_per_class: Option<usize>,
+    /// At most so many images in all, spread over the classes.
+    #[arg(long, value_name = "N", value_parser = positive, requires = "evaluate", hide = true, conflicts_with = "limit_per_class")]
+    limit: Option<usize>,
     /// Severities of the corruptions, 1 to 5.
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,2,3,4,5", requires = "evaluate")]
     severities: Vec<u8>,
@@ -51,7 +62,11 @@ impl Evaluate {
     pub fn images(&self, input: &Input) -> anyhow::Result<Option<ImageStream>> {
         let Some(folder) = &self.evaluate else { return Ok(None) };
         self.options()?;
-        let images = ImageFolder::open(folder).preprocess(input.preprocess()?).stream().context("--evaluate")?;
+        let mut open = ImageFolder::open(folder).preprocess(input.preprocess()?);
+        if let Some(n) = self.limit_per_class {
+            open = open.limit_per_class(n);
+        }
+        let images = photos::with_classes(open, self.classes.as_deref())?.stream().context("--evaluate")?;
         anyhow::ensure!(
             !images.classes().is_empty(),
             "--evaluate: received images without classes in {}, allowed one sub-folder per class",
@@ -60,14 +75,33 @@ impl Evaluate {
         Ok(Some(images))
     }
 
+    /// At most so many images in all.
+    fn limit(&self) -> Option<usize> {
+        self.limit.or(if self.limit_per_class.is_none() { Some(LIMIT) } else { None })
+    }
+
+    /// Refuses images whose classes cannot be held against the model's outputs.
+    pub fn check(&self, traced: &Traced<'_>, images: &dyn Images) -> anyhow::Result<()> {
+        photos::check_list(self.classes.as_deref(), traced, images)?;
+        check_classes(traced, images).context("--evaluate")
+    }
+
+    /// Says how many images were used, and what was left out.
+    pub fn say_used(&self, images: &dyn Images, common: &Common) {
+        if !common.quiet {
+            let (all, used) = (images.len(), self.limit().map_or(images.len(), |limit| limit.min(images.len())));
+            let of = if used < all { format!(" of {all}, spread over the classes") } else { String::new() };
+            output::note(&format!("evaluated on {used} images{of}{}", photos::sentence(images.left_out())));
+        }
+    }
+
     fn options(&self) -> anyhow::Result<Options> {
-        anyhow::ensure!(self.limit > 0, "--limit: received 0, allowed 1 or more images");
         let severities = self.severities.iter().map(|s| Severity::new(*s)).collect::<Result<_, _>>();
         let mut options = Options::default();
         options.seed = self.seed;
         options.severities = severities.context("--severities")?;
         options.adversarial = !self.no_attacks;
-        options.limit = Some(self.limit);
+        options.limit = self.limit();
         Ok(options)
     }
 

@@ -1,6 +1,6 @@
 //! Pictures and MILAN's layout, of exemplars that are there.
 
-use crate::{Common, output};
+use crate::{Common, output, photos};
 use anyhow::Context;
 use clap::{Args, ValueHint};
 use rayon::prelude::*;
@@ -61,7 +61,9 @@ pub fn export(arguments: &Export, common: &Common) -> anyhow::Result<u8> {
         folder = folder.limit_per_class(n);
     }
     let out = if arguments.exemplars.is_dir() { arguments.exemplars.as_path() } else { Path::new(".") };
-    arguments.outputs.write(&stored, &folder.stream()?, out, common)?;
+    let images = folder.stream()?;
+    photos::say_left_out("--probe", &images, common);
+    arguments.outputs.write(&stored, &images, out, common)?;
     Ok(exit::CLEAN)
 }
 

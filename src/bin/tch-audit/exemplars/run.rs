@@ -1,14 +1,14 @@
 //! The run itself, and what its flags mean.
 
 use super::RunArguments;
-use crate::{Common, output};
+use crate::{Common, output, photos};
 use anyhow::Context;
 use indicatif::HumanBytes;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch_audit::Traced;
 use tch_audit::exemplars::{Compat, Done, Options, Run, Stored, merge as merge_shards};
-use tch_audit::probe::{Corrupt, ImageFolder};
+use tch_audit::probe::{Corrupt, ImageFolder, Images, LeftOutFiles};
 use tch_audit::{Model, exit};
 
 pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
@@ -31,11 +31,12 @@ pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
         .checkpoint_every(arguments.checkpoint_every)?;
     if arguments.estimate {
         output::print(|out| writeln!(out, "{}", run.estimate()))?;
+        photos::say_left_out("--probe", &source, common);
         return Ok(exit::CLEAN);
     }
     let clock = Instant::now();
     let done = run.write(&arguments.out).with_context(|| format!("cannot run {}", model_path.display()))?;
-    say(common, &done, clock);
+    say(common, &done, source.left_out(), clock);
     if arguments.outputs.any() && arguments.shard.unwrap_or_default().is_whole() {
         arguments.outputs.write(&Stored::open(&arguments.out)?, &source, &arguments.out, common)?;
     }
@@ -43,7 +44,7 @@ pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
 }
 
 /// What was done, and what could not be read.
-fn say(common: &Common, done: &Done, clock: Instant) {
+fn say(common: &Common, done: &Done, left_out: &[LeftOutFiles], clock: Instant) {
     for skipped in &done.skipped {
         output::note(&format!("left out {}: {}", skipped.path.display(), skipped.reason));
     }
@@ -54,7 +55,10 @@ fn say(common: &Common, done: &Done, clock: Instant) {
         output::note(&format!("went on at batch {batch} of an earlier run"));
     }
     let seconds = clock.elapsed().as_secs_f64();
-    output::note(&format!("{} images in {seconds:.1} s, {} left out", done.images, done.skipped.len()));
+    let paths: Vec<String> = done.skipped.iter().map(|s| s.path.display().to_string()).collect();
+    let unreadable = LeftOutFiles::unreadable(paths.iter().map(String::as_str));
+    let left_out: Vec<LeftOutFiles> = left_out.iter().cloned().chain(unreadable).collect();
+    output::note(&format!("{} images in {seconds:.1} s{}", done.images, photos::sentence(&left_out)));
     for file in &done.files {
         let size = std::fs::metadata(file).map_or(0, |m| m.len());
         output::note(&format!("wrote {} ({})", file.display(), HumanBytes(size)));
@@ -63,7 +67,7 @@ fn say(common: &Common, done: &Done, clock: Instant) {
 
 pub fn merge(out: &Path, parts: &[PathBuf], common: &Common) -> anyhow::Result<u8> {
     let clock = Instant::now();
-    say(common, &merge_shards(out, parts)?, clock);
+    say(common, &merge_shards(out, parts)?, &[], clock);
     Ok(exit::CLEAN)
 }
 

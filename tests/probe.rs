@@ -503,7 +503,7 @@ fn what_is_left_out_is_counted_and_named() {
     assert_eq!(
         left_out_sentence(probe.left_out()),
         ", 7 files left out: 2 heic, 1 svg are not read (ant/one.HEIC, bee/one.HEIC, …), 4 in folders of other programs \
-         (#recycle, .ipynb_checkpoints, …); 1 other file is no image"
+         (#recycle, .ipynb_checkpoints, @eaDir, __MACOSX); 1 other file is no image"
     );
     let alone = open(plain_folder.path()).stream().unwrap();
     assert_eq!(stream.fingerprint(), alone.fingerprint(), "what is left out is no part of what the images are");

@@ -14,18 +14,29 @@ const HEAD: usize = 32;
 const READ_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
 /// Extensions of images that are not read: each is a kind of its own.
-const UNREAD_EXTENSIONS: [&str; 97] = [
+const UNREAD_EXTENSIONS: [&[&str]; 7] = [
+    // Read where the content is that of a JPEG or PNG file.
+    &["jpe", "jfif", "jif", "pjpeg", "pjp", "mpo", "jps", "apng"],
     // Photographs.
-    "heic", "heif", "hif", "heics", "heifs", "avif", "avifs", "jxl", "jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "jpm",
-    "jph", "jxr", "wdp", "hdp", "jls", "bpg", "flif", "mng", "jng", // As cameras write them.
-    "dng", "raw", "arw", "srf", "sr2", "cr2", "cr3", "crw", "nef", "nrw", "orf", "raf", "rw2", "rwl", "pef", "ptx",
-    "srw", "x3f", "3fr", "fff", "iiq", "mef", "mos", "mrw", "kdc", "dcr", "erf", "gpr", "dcs", "cap",
-    // Drawings and what programs keep.
-    "svg", "svgz", "psd", "psb", "xcf", "kra", "ora", "ai", "eps", "emf", "wmf", "ico", "cur", "icns",
+    &[
+        "heic", "heif", "hif", "heics", "heifs", "avif", "avifs", "jxl", "jxr", "wdp", "hdp", "jls", "bpg", "flif",
+        "mng",
+    ],
+    &["jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "jpm", "jph", "jng"],
+    // As cameras write them.
+    &[
+        "dng", "raw", "arw", "srf", "sr2", "cr2", "cr3", "crw", "nef", "nrw", "orf", "raf", "rw2", "rwl", "pef", "ptx",
+        "srw", "x3f", "3fr", "fff", "iiq", "mef", "mos", "mrw", "kdc", "dcr", "erf", "gpr", "dcs", "cap",
+    ],
+    // Drawings, and what programs keep.
+    &["svg", "svgz", "psd", "psb", "xcf", "kra", "ora", "ai", "eps", "emf", "wmf", "ico", "cur", "icns", "dib"],
     // Older ones, and those of renderers.
-    "ppm", "pgm", "pbm", "pnm", "pam", "pfm", "tga", "qoi", "hdr", "exr", "dds", "ktx", "ktx2", "pcx", "xbm", "xpm",
-    "sgi", "ras", "wbmp", "dib", "farbfeld", // Of medicine, microscopes and telescopes.
-    "dcm", "nii", "svs", "ndpi", "mrxs", "czi", "fits", "fit",
+    &[
+        "ppm", "pgm", "pbm", "pnm", "pam", "pfm", "tga", "qoi", "hdr", "exr", "dds", "ktx", "ktx2", "pcx", "xbm",
+        "xpm", "sgi", "ras", "wbmp", "farbfeld",
+    ],
+    // Of medicine, microscopes and telescopes.
+    &["dcm", "nii", "svs", "ndpi", "mrxs", "czi", "fits", "fit"],
 ];
 
 /// What a file is.
@@ -67,7 +78,7 @@ impl Kind {
         let extension = extension(path);
         if READ_EXTENSIONS.contains(&extension.as_str()) {
             Kind::Read
-        } else if UNREAD_EXTENSIONS.contains(&extension.as_str()) {
+        } else if UNREAD_EXTENSIONS.iter().any(|group| group.contains(&extension.as_str())) {
             Kind::Unread(extension)
         } else {
             Kind::Other
@@ -159,6 +170,8 @@ mod tests {
         assert_eq!(kind("BMW.txt", b"BMW is a maker of cars, and more."), Kind::Other);
         assert_eq!(kind("d.svg", b"<?xml version"), unread("svg"));
         assert_eq!(kind("e.csv", b"a,b"), Kind::Other);
+        assert_eq!(kind("f.jfif", jpeg), Kind::Read);
+        assert_eq!(kind("f.jfif", b"<html>"), unread("jfif"), "it should have been an image");
         assert_eq!(Kind::of(&folder.path().join("missing")), Kind::Other);
     }
 }

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 
 /// So many files or folders are named per reason; all are counted.
 const NAMED: usize = 100;
-/// So many of them are in the line for readers.
+/// So many files are in the line for readers.
 const SHOWN: usize = 2;
+/// So many other programs are.
+const PROGRAMS: usize = 8;
 
 /// Why files are not among the images of a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -71,10 +73,11 @@ impl LeftOutFiles {
     pub fn reason(&self) -> String {
         match self.why {
             Why::KindNotRead => format!("of the kind {}, which is not read", self.what),
-            Why::OtherProgram => format!("in folders of another program, `{}`, which are no classes", self.what),
+            Why::OtherProgram => format!("in folders of another program ({}), which are no classes", self.what),
             Why::Hidden => "hidden".to_string(),
             Why::Unreadable => "unreadable".to_string(),
             Why::BeyondLimit => "beyond the limit per class".to_string(),
+            Why::NoImage if self.files == 1 => "no image".to_string(),
             Why::NoImage => "no images".to_string(),
         }
     }
@@ -103,17 +106,21 @@ pub fn left_out_sentence(left_out: &[LeftOutFiles]) -> String {
     if !kinds.is_empty() {
         let each: Vec<String> = kinds.iter().map(|l| format!("{} {}", l.files, l.what)).collect();
         let verb = if files(&kinds) == 1 { "is" } else { "are" };
-        parts.push(format!("{} {verb} not read ({})", each.join(", "), some(kinds.iter().flat_map(|l| &l.names))));
+        parts.push(format!(
+            "{} {verb} not read ({})",
+            each.join(", "),
+            some(kinds.iter().flat_map(|l| &l.names), SHOWN)
+        ));
     }
     let programs = of(Why::OtherProgram);
     if !programs.is_empty() {
         let names = programs.iter().map(|l| &l.what);
-        parts.push(format!("{} in folders of other programs ({})", number(&programs), some(names)));
+        parts.push(format!("{} in folders of other programs ({})", number(&programs), some(names, PROGRAMS)));
     }
     for (why, word) in [(Why::Hidden, "hidden"), (Why::Unreadable, "unreadable")] {
         let all = of(why);
         if !all.is_empty() {
-            parts.push(format!("{} {word} ({})", number(&all), some(all.iter().flat_map(|l| &l.names))));
+            parts.push(format!("{} {word} ({})", number(&all), some(all.iter().flat_map(|l| &l.names), SHOWN)));
         }
     }
     let mut text = String::new();
@@ -135,9 +142,9 @@ pub fn left_out_sentence(left_out: &[LeftOutFiles]) -> String {
 }
 
 /// The first few.
-fn some<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+fn some<'a>(names: impl IntoIterator<Item = &'a String>, shown: usize) -> String {
     let mut names = names.into_iter();
-    let mut shown: Vec<&str> = names.by_ref().take(SHOWN).map(String::as_str).collect();
+    let mut shown: Vec<&str> = names.by_ref().take(shown).map(String::as_str).collect();
     if names.next().is_some() {
         shown.push("…");
     }

@@ -16,6 +16,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod channels;
+pub(crate) mod code;
 mod fingerprint;
 pub(crate) mod movement;
 pub(crate) mod ops;
@@ -50,6 +51,10 @@ pub struct Graph {
     pub(crate) outputs: Vec<ValueId>,
     /// Examples in the traced batch.
     pub(crate) batch: i64,
+    /// What code there is, run or not.
+    pub(crate) code: code::Code,
+    /// Whether edits go on where code that did not run is concerned, see [`Traced::allowing_unseen_code`].
+    pub(crate) unseen_allowed: bool,
     sites: Vec<Site>,
     /// Per value, see [`Graph::channel_dimensions`].
     channels: std::sync::OnceLock<Vec<Vec<usize>>>,

@@ -1,5 +1,6 @@
 //! One forward pass, written down.
 
+use super::code::Code;
 use super::{Graph, Op, Operand, Origin, Value, ValueId, ops, site};
 use crate::hook::{self, Arg, Event, Seen, ffi::storage_offset};
 use crate::{Error, Model, Result};
@@ -35,7 +36,12 @@ impl Graph {
                 outputs.iter().map(mark).collect::<Result<Vec<_>>>()
             },
         )??;
-        Ok(tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1), outputs.len()))
+        let mut graph = tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1), outputs.len());
+        // What a frozen module reads cannot be edited, and has no names.
+        if graph.named() > 0 {
+            graph.code = Code::of(model, &input);
+        }
+        Ok(graph)
     }
 }
 
@@ -215,6 +221,8 @@ impl Tracer {
             output,
             outputs,
             batch,
+            code: Code::Hidden,
+            unseen_allowed: false,
             sites: Vec::new(),
             channels: Default::default(),
         };

@@ -78,6 +78,12 @@ struct What {
     /// Try the edit, show the plan, and write nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Go on where code that did not run in the traced pass reads what the edit changes, and name that code.
+    ///
+    /// An edit follows the operators of one pass. A second method, the other side of an `if` or a loop that was not
+    /// entered may need the channels that go: without this flag such an edit is refused.
+    #[arg(long)]
+    allow_unseen_code: bool,
     #[command(flatten)]
     input: Input,
     #[command(flatten)]
@@ -116,7 +122,7 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     let images = what.evaluate.images(&what.input)?;
     let model = Model::load(&what.model)?;
     let example = what.input.noise(2);
-    let graph = Traced::new(&model, &example)?;
+    let graph = traced(&model, &example, what)?;
     let (edit, left_out) = planned(method, &graph, &wanted, &what.units, &example)?;
     for (unit, reason) in left_out.iter().filter(|_| !common.quiet) {
         output::note(&format!("note: {unit} is left out: {reason}"));
@@ -148,6 +154,11 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     Ok(exit::CLEAN)
 }
 
+fn traced<'m>(model: &'m Model<'_>, example: &tch::Tensor, what: &What) -> anyhow::Result<Traced<'m>> {
+    let traced = Traced::new(model, example)?;
+    Ok(if what.allow_unseen_code { traced.allowing_unseen_code() } else { traced })
+}
+
 /// The plan, and what of a list of findings it leaves out. What is asked for by name is edited as a whole or not at all.
 fn planned(
     method: Method,
@@ -166,6 +177,10 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     ensure!(
         what.out.is_none(),
         "--out: a mask lasts for a forward pass and cannot be saved: use `edit zero` or `edit prune`"
+    );
+    ensure!(
+        !what.allow_unseen_code,
+        "--allow-unseen-code: a mask changes no code: give it with `edit zero` or `edit prune`"
     );
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
@@ -246,6 +261,9 @@ fn print_plan(edit: &Edit, (before, after): (Cost, Cost), difference: f64, out: 
     }
     for slice in edit.slices() {
         let _ = writeln!(text, "  {slice}");
+    }
+    for note in edit.notes() {
+        let _ = writeln!(text, "note: {note}");
     }
     let _ = writeln!(text, "verified: the output differs from that with the units at 0 by at most {difference:.1e}");
     if let Some(out) = out {

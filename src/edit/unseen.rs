@@ -101,13 +101,16 @@ impl Touched {
             let private = method.name.rsplit('.').next().is_some_and(|last| last.starts_with('_'));
             match (method.forward, method.called) {
                 (true, _) => search.walk(i, &method.body, None),
-                (_, false) => search.walk(i, &method.body, Some(&format!("{name} did not run in the traced pass and"))),
+                (_, false) => {
+                    search.walk(i, &method.body, Some(&format!("{name} did not run in the traced pass and")));
+                    search.interface(i, method, &name);
+                }
                 // `forward` shows what it computes; what goes in and out does not stay as it was.
-                (_, true) if self.shrinks && !private => search.interface(i, method, &name),
+                (_, true) if !private => search.interface(i, method, &name),
                 _ => {}
             }
         }
-        search.found
+        search.found.into_iter().map(|place| place.sentence).collect()
     }
 }
 
@@ -138,7 +141,16 @@ struct Search<'a> {
     states: Vec<HashMap<usize, State>>,
     /// Attributes that hold the channels that go: the makers, and what was stored.
     held: BTreeSet<usize>,
-    found: Vec<String>,
+    found: Vec<Place>,
+}
+
+/// Code that did not run and is concerned.
+struct Place {
+    /// How its sentences begin.
+    begins: String,
+    sentence: String,
+    /// Whether it names a parameter.
+    names: bool,
 }
 
 impl Search<'_> {
@@ -234,17 +246,18 @@ impl Search<'_> {
 
     /// Whether an operator that did not run needs what is edited.
     fn judge(&mut self, m: usize, node: &Node, place: &str, tensors: &HashMap<usize, usize>) {
-        if node.is_branch() || node.op.starts_with("prim::") {
+        if node.is_branch() || node.known || node.op.starts_with("prim::") {
             return;
         }
         let read: Vec<usize> = node.inputs.iter().filter_map(|v| tensors.get(v).copied()).collect();
         let name = |parameter: &usize| self.graph.parameters[..self.graph.named()].get(*parameter);
         let edited = read.iter().filter(|t| self.touched.edited.contains(t)).find_map(name);
         if let Some(edited) = edited {
-            self.say(format!("{place} reads `{edited}`"), place);
+            self.say(place, &format!("reads `{edited}`"), true);
         } else if !node.outputs.is_empty() && self.any(m, &node.inputs, State::Losing) && !keeps_channels(node) {
-            let with = read.iter().find_map(name).map(|own| format!(" with `{own}`")).unwrap_or_default();
-            self.say(format!("{place} reads{with} channels that the edit takes away"), place);
+            let own = read.iter().find_map(name);
+            let with = own.map(|own| format!(" (with `{own}`)")).unwrap_or_default();
+            self.say(place, &format!("reads channels that the edit takes away{with}"), own.is_some());
         }
     }
 
@@ -260,17 +273,20 @@ impl Search<'_> {
             matches!(sides.as_slice(), [one, other] if one != other)
         });
         if differ {
-            self.say(format!("{branch} hands on other channels where it goes the other way"), branch);
+            self.say(branch, "gives other channels to what follows when it goes the other way", false);
         }
     }
 
     /// What a method that `forward` calls takes and returns, for those who call it themselves.
     fn interface(&mut self, m: usize, method: &Method, name: &str) {
+        if !self.touched.shrinks {
+            return;
+        }
         if self.any(m, &method.returns, State::Losing) {
-            self.say(format!("{name} returns channels that the edit takes away"), name);
+            self.say(name, "returns channels that the edit takes away", false);
         }
         if self.takes_less(m, &method.body, &mut BTreeSet::new()) {
-            self.say(format!("{name} takes channels that the edit takes away"), name);
+            self.say(name, "takes channels that the edit takes away", false);
         }
     }
 
@@ -288,10 +304,14 @@ impl Search<'_> {
         })
     }
 
-    /// One sentence per place.
-    fn say(&mut self, sentence: String, place: &str) {
-        if !self.found.iter().any(|said| said.starts_with(place)) {
-            self.found.push(sentence);
+    /// One sentence per place: the first, or the first that names a parameter.
+    fn say(&mut self, begins: &str, rest: &str, names: bool) {
+        let said = self.found.iter().position(|p| p.begins.starts_with(begins) || begins.starts_with(&p.begins));
+        let place = Place { begins: begins.to_string(), sentence: format!("{begins} {rest}"), names };
+        match said {
+            None => self.found.push(place),
+            Some(i) if names && !self.found[i].names => self.found[i] = place,
+            Some(_) => {}
         }
     }
 }

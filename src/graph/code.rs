@@ -53,6 +53,9 @@ pub(crate) struct Node {
     pub inputs: Vec<usize>,
     #[serde(default)]
     pub outputs: Vec<usize>,
+    /// Whether it comes from `forward`, or from a method of the module that `forward` calls.
+    #[serde(default)]
+    pub known: bool,
     /// Of an attribute: the number of the parameter, or a number beyond those of all parameters.
     pub tensor: Option<usize>,
     /// Of a branch or a loop: `[result, one side, other side]`; of a loop `[result, before, after a turn, in a turn]`.

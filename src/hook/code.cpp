@@ -95,6 +95,7 @@ struct Tree {
   const void* top;
   std::set<Attribute> written;
   std::set<std::pair<const void*, std::string>> called;
+  std::set<const torch::jit::Function*> called_of_top;
 
   explicit Tree(const Module& module) : top(module._ivalue().get()) {
     for (const auto& sub : module.named_modules()) {
@@ -114,6 +115,7 @@ struct Tree {
     if (!self.isObject() || !called.emplace(self.toObject().get(), name).second) return;
     const auto method = Module(self.toObject()).find_method(name);
     if (!method) return;
+    if (self.toObject().get() == top) called_of_top.insert(&method->function());
     each_node(method->graph()->block(), [&](Node* n) {
       if (n->kind() != prim::CallMethod) return;
       const auto object = object_of(n->input(0), self);
@@ -257,8 +259,9 @@ void reasons(const Value* v, std::set<const Value*>& seen, std::set<std::string>
   if (!seen.insert(v).second) return;
   const Node* n = v->node();
   if (n->kind() == prim::Param) {
-    if (n->owningBlock() == v->owningGraph()->block()) {
-      found.insert(holds_tensors(v->type()) ? "2values" : "1argument `" + v->debugNameBase() + "`");
+    const auto inputs = v->owningGraph()->inputs();
+    for (size_t i = 0; i < inputs.size(); i++) {
+      if (inputs[i] == v) found.insert(i < 2 ? "2values" : "1argument `" + v->debugNameBase() + "`");
     }
     return;
   }
@@ -322,6 +325,7 @@ class Writer {
 // One method's code.
 struct Telling {
   Writer& to;
+  const Tree& tree;
   const c10::IValue& self;
   const std::unordered_map<const c10::TensorImpl*, size_t>& named;
   size_t first_other;  // the number of the first attribute that is none of them
@@ -374,6 +378,16 @@ struct Telling {
     to.string(source->get_line(source->lineno_for_offset(range.start())).str());
   }
 
+  // Whether a node comes from a method of the module itself that `forward` is made of.
+  bool is_known(const Node* n) const {
+    const auto stack = n->callstack();
+    if (!stack) return false;
+    for (const auto& call : (*stack)->vec()) {
+      if (tree.called_of_top.count(std::get<0>(call)) > 0) return true;
+    }
+    return false;
+  }
+
   void block(Block* b, bool ran_at_all) {
     bool raises = false;
     to.open('{');
@@ -410,6 +424,7 @@ struct Telling {
     to.string(kind.toQualString());
     inputs(n);
     outputs(n);
+    if (is_known(n)) to.boolean("known", true);
     if (kind == prim::GetAttr || kind == prim::SetAttr) {
       if (const auto number = tensor(n->input(0), n->s(attr::name))) {
         to.key("tensor");
@@ -500,7 +515,7 @@ std::string code_of(const Module& module, const at::Tensor* const* tensors, size
       to.string(top ? method.name() : sub.name + "." + method.name());
       to.boolean("forward", forward);
       to.boolean("called", called);
-      Telling telling{to, self, named, n, others, ran};
+      Telling telling{to, tree, self, named, n, others, ran};
       const auto returned = graph->outputs();
       telling.values("returns", c10::ArrayRef<const Value*>(returned.data(), returned.size()));
       to.key("body");

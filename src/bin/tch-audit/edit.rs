@@ -14,7 +14,7 @@ use tch_audit::Traced;
 use tch_audit::edit::journal::{Journal, Originals};
 use tch_audit::edit::{Cost, Edit, LeftOut, Method, NoOptimizer};
 use tch_audit::graph::Mask;
-use tch_audit::{Model, UnitId, exit};
+use tch_audit::{Error, Model, Reason, UnitId, exit};
 use units::Units;
 
 /// Mask, zero or prune units of a TorchScript model, or take an edit back.
@@ -170,7 +170,13 @@ fn planned(
     if units.is_by_findings() {
         return Ok(Edit::of_most(method, graph, wanted, example)?);
     }
-    Ok((Some(Edit::new(method, graph, wanted)?), Vec::new()))
+    match Edit::new(method, graph, wanted) {
+        Ok(edit) => Ok((Some(edit), Vec::new())),
+        Err(error @ Error::Refused { kind: Reason::UnseenCode, .. }) => {
+            bail!("{error}; with --allow-unseen-code it is done all the same, and that code may break")
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {

@@ -48,7 +48,9 @@ impl Touched {
                 work.extend(graph.data_inputs(op).filter(|v| seen.insert(*v)));
             }
         }
-        Self { edited, makers, shrinks: true }
+        // Constants have no number in the code.
+        makers.retain(|p| *p < graph.named());
+        Self { edited: edited.into_iter().filter(|p| *p < graph.named()).collect(), makers, shrinks: true }
     }
 
     /// Values that lose channels, parameters among them.

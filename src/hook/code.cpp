@@ -507,6 +507,7 @@ std::string code_of(const Module& module, const at::Tensor* const* tensors, size
       const bool forward = top && method.name() == "forward";
       // What a part of the module offers is only of interest where `forward` does not use it. `forward__1` is an overload.
       if (!top && (called || method.name().rfind("forward", 0) == 0)) continue;
+      if (method.name().rfind("__", 0) == 0) continue;  // `__getstate__` and the like, for saving
       const auto graph = folded(method, self, tree, forward ? example.dim() : -1);
       std::set<size_t> ran;
       if (forward) ran = blocks_that_run(method, *graph, self, example);

@@ -1,16 +1,16 @@
-//! Compiles the shim, `src/hook/aten.cpp`, against the libtorch that torch-sys chose, and nothing else.
+//! Compiles the shim, the C++ files of `src/hook`, against the libtorch that torch-sys chose, and nothing else.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const SHIM: &str = "src/hook/aten.cpp";
+const SHIM: [&str; 2] = ["src/hook/aten.cpp", "src/hook/code.cpp"];
 /// The libtorch that tch 0.26 and the shim are written for.
 const VERSION: (u32, u32) = (2, 13);
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={SHIM}");
+    SHIM.iter().for_each(|file| println!("cargo::rerun-if-changed={file}"));
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         return;
     }
@@ -85,7 +85,7 @@ fn compile(include: &Path) {
         .define("NDEBUG", None)
         .define("GLOG_USE_GLOG_EXPORT", None)
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_ref().and_then(|abi| abi.to_str()).unwrap_or("1"))
-        .file(SHIM)
+        .files(SHIM)
         .compile("tch_audit_aten");
 }
 

@@ -37,7 +37,7 @@ pub mod concepts;
 pub mod milan;
 mod table;
 
-pub use table::read_table;
+pub use table::{read_table, read_table_of};
 
 use crate::evidence::{ConceptEvidence, Needs, Study};
 use crate::{Error, Result, UnitId};

@@ -21,5 +21,5 @@ mod source;
 
 pub use crate::error::nearest;
 pub use crate::fault::{Code, FileFaults, Location, PlacedFault};
-pub use render::{Fault, is_hidden, visible};
+pub use render::{Fault, is_hidden, is_ignorable, visible};
 pub use source::Source;

@@ -19,6 +19,7 @@ mod prune;
 pub mod repair;
 mod shrink;
 mod silence;
+mod unseen;
 mod verify;
 mod zero;
 mod zeroed;

@@ -100,13 +100,12 @@ pub enum Error {
     #[error("a forward pass is already being observed on this thread; observations do not nest")]
     NestedObservation,
     /// A site that the graph knows did not appear in a forward pass.
-    #[error(
-        "site `{site}` did not appear in this forward pass: the model computes something else than when it was traced \
-         (a TorchScript module that has run with gradients is rewritten by the JIT: load a fresh copy)"
-    )]
+    #[error("site `{site}` did not appear in this forward pass: {why}")]
     SiteNotSeen {
         /// The site.
         site: String,
+        /// What decides whether it appears, or what may have happened.
+        why: String,
     },
     /// An activation is NaN or infinite.
     #[error("the activation of {site} unit {unit} on image {image} is {value}")]

@@ -17,6 +17,7 @@
 pub(crate) mod attention;
 mod batch;
 pub(crate) mod channels;
+pub(crate) mod code;
 mod coverage;
 pub(crate) mod find;
 mod fingerprint;
@@ -58,6 +59,10 @@ pub struct Graph {
     pub(crate) outputs: Vec<ValueId>,
     /// Examples in the traced batch.
     pub(crate) batch: i64,
+    /// What code there is, run or not.
+    pub(crate) code: code::Code,
+    /// Whether edits go on where code that did not run is concerned, see [`Traced::allowing_unseen_code`].
+    pub(crate) unseen_allowed: bool,
     sites: Vec<Site>,
     /// Every use of a layer, whether it is a site or not.
     pub(crate) layers: Vec<layer::Layer>,

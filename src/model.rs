@@ -165,17 +165,8 @@ impl<'m> Model<'m> {
     /// when the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let module = match &self.script {
-            Some(Script::Borrowed(module)) => module,
-            Some(Script::Owned(module)) => module.as_ref(),
-            None => {
-                return Err(Error::invalid(
-                    "saving a model",
-                    "a tch network",
-                    "a TorchScript module (see VarStore::save)",
-                ));
-            }
-        };
+        let allowed = "a TorchScript module (see VarStore::save)";
+        let module = self.module().ok_or_else(|| Error::invalid("saving a model", "a tch network", allowed))?;
         crate::files::replace(path, |part| {
             module.save(part).map_err(Error::torch(format!("writing {}", path.display())))
         })
@@ -190,6 +181,15 @@ impl<'m> Model<'m> {
         let parameters: BTreeMap<String, Tensor> = parameters.into_iter().collect();
         let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
         Self { name: None, forward, parameters: parameters.into_iter().collect(), buffers: 0, device, kind, script }
+    }
+
+    /// The module behind it; `None` for a tch network.
+    pub(crate) fn module(&self) -> Option<&CModule> {
+        match &self.script {
+            Some(Script::Borrowed(module)) => Some(module),
+            Some(Script::Owned(module)) => Some(module.as_ref()),
+            None => None,
+        }
     }
 
     /// Whether this is a frozen TorchScript module: its weights are constants of its code.

@@ -87,6 +87,7 @@ mod load;
 mod minima;
 mod outcome;
 mod pattern;
+mod plain;
 mod reach;
 mod rules;
 mod search;

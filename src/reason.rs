@@ -30,6 +30,8 @@ pub enum Reason {
     Broadcast,
     /// There is no rule for an operator.
     UnknownOperator,
+    /// Code that did not run in the traced pass reads what would change: a second method, the other side of a branch.
+    UnseenCode,
     /// The edited model does not run: a size stands in its code.
     Code,
     /// The edited model runs, and computes something else.
@@ -55,6 +57,7 @@ impl Reason {
             Reason::Layout => "layout",
             Reason::Broadcast => "broadcast",
             Reason::UnknownOperator => "unknown-operator",
+            Reason::UnseenCode => "unseen-code",
             Reason::Code => "code",
             Reason::Silent => "silent",
             Reason::NotFinite => "not-finite",

@@ -1,4 +1,4 @@
-//! A table of comma-separated values with named columns, read strictly.
+//! A table of comma-separated values with named columns, read strictly. Semicolons or tabs may stand for the commas.
 
 use crate::diagnostic::{Code, Fault, Location, Source};
 use crate::{Error, Result};
@@ -8,11 +8,15 @@ use std::path::Path;
 /// How large a table may be, in bytes.
 const LIMIT: u64 = 1 << 28;
 
+const ROWS: &str = "a first row with the names of the columns, then a row per unit";
+
 /// A table in memory. Its first row has the names of the columns.
 #[derive(Debug)]
 pub(crate) struct Table {
     source: Source,
     names: Vec<String>,
+    /// What stands between two cells.
+    delimiter: u8,
     /// Each with the byte at which it begins.
     rows: Vec<(usize, csv::StringRecord)>,
 }
@@ -42,13 +46,28 @@ impl Table {
     /// As [`read`](Self::read).
     pub fn parse(source: Source) -> Result<Self> {
         let text = source.text.as_str();
-        if let Some(at) = unclosed_quote(text) {
+        let (start, delimiter) = layout(text);
+        let body = text.get(start..).unwrap_or_default();
+        let first = start..start + body.find(['\r', '\n']).unwrap_or(body.len());
+        let wrong = |code, message| {
+            let fault = Fault::new(code, first.clone(), message);
+            Err(source.refuse(&[fault.expected(ROWS)]))
+        };
+        if text.get(first.clone()).is_some_and(|line| line.contains('\0')) {
+            return wrong(
+                Code::BadEncoding,
+                "the first row has zero bytes, as UTF-16 without its mark has: save it as UTF-8",
+            );
+        }
+        if body.trim_start().starts_with(['{', '[']) {
+            return wrong(Code::CsvSyntax, "this looks like JSON, which is no table");
+        }
+        if let Some(at) = unclosed_quote(text, start, delimiter) {
             let fault = Fault::new(Code::CsvSyntax, at..at + 1, "this quote is never closed");
             return Err(source.refuse(&[fault.expected("a second `\"`; inside quotes a quote is written `\"\"`")]));
         }
-        let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        let body = text.get(start..).unwrap_or_default();
-        let mut reader = csv::ReaderBuilder::new().flexible(true).has_headers(false).from_reader(body.as_bytes());
+        let mut reader = csv::ReaderBuilder::new();
+        let mut reader = reader.delimiter(delimiter).flexible(true).has_headers(false).from_reader(body.as_bytes());
         let (mut names, mut rows, mut faults) = (None, Vec::new(), Vec::new());
         for record in reader.records() {
             let record = record.map_err(|e| {
@@ -76,15 +95,13 @@ impl Table {
         if !faults.is_empty() {
             return Err(source.refuse(&faults));
         }
-        let empty = |what: &str| {
-            let expected = "a first row with the names of the columns, then a row per unit";
-            source.refuse(&[Fault::new(Code::CsvSyntax, text.len()..text.len(), what).expected(expected)])
-        };
+        let empty =
+            |what: &str| source.refuse(&[Fault::new(Code::CsvSyntax, text.len()..text.len(), what).expected(ROWS)]);
         let Some(names) = names else { return Err(empty("the table is empty")) };
         if rows.is_empty() {
             return Err(empty("the table has no row but the names of its columns"));
         }
-        Ok(Self { source, names, rows })
+        Ok(Self { source, names, delimiter, rows })
     }
 
     /// The names of the columns.
@@ -120,28 +137,40 @@ impl Table {
         if let Some(i) = self.column(names)? {
             return Ok(i);
         }
+        Err(self.missing(names, &[], &format!("a column named {}", names.join(" or "))))
+    }
+
+    /// The error of a table that has none of these columns. `others` mean something else, however near their names are.
+    pub fn missing(&self, names: &[&str], others: &[&str], expected: &str) -> Error {
         let mut message = format!("the table has no column `{}`", names.join("` or `"));
-        let valid = self.names.iter().map(String::as_str);
-        if let [only] = self.names.as_slice()
-            && only.contains([';', '\t'])
-        {
-            message += "; columns are separated by commas";
-        } else if let Some(near) =
-            names.iter().find_map(|name| crate::error::nearest(name, valid.clone()).into_iter().next())
+        let valid = self.names.iter().map(String::as_str).filter(|n| !others.iter().any(|o| n.eq_ignore_ascii_case(o)));
+        if let Some(near) = names.iter().find_map(|name| crate::error::nearest(name, valid.clone()).into_iter().next())
         {
             message += &format!("; is it `{near}`?");
         }
-        Err(self.header_fault(Code::MissingColumn, message, format!("a column named {}", names.join(" or "))))
+        self.header_fault(Code::MissingColumn, message, expected.to_string())
     }
 
+    /// A fault of the first row.
     fn header_fault(&self, code: Code, message: String, expected: String) -> Error {
-        let first = self.source.text.lines().next().unwrap_or_default();
-        self.source.refuse(&[Fault::new(code, 0..first.len(), message).expected(expected)])
+        let (start, _) = layout(&self.source.text);
+        let first = self.source.text.get(start..).and_then(|body| body.lines().next()).unwrap_or_default();
+        self.source.refuse(&[Fault::new(code, start..start + first.len(), message).expected(expected)])
+    }
+
+    /// Whether a comma may be that of a decimal fraction: where cells are not separated by commas.
+    pub fn has_decimal_commas(&self) -> bool {
+        self.delimiter != b','
     }
 
     /// How many rows there are, the names not counted.
     pub fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Whether a row has nothing but its commas, as spreadsheets leave them.
+    pub fn is_blank(&self, row: usize) -> bool {
+        self.rows.get(row).is_none_or(|(_, record)| record.iter().all(|cell| cell.trim().is_empty()))
     }
 
     /// The cell in row `row` of column `column`; empty outside the table.
@@ -161,10 +190,11 @@ impl Cell<'_> {
     pub fn span(&self) -> Range<usize> {
         let text = self.table.source.text.as_str();
         let mut at = self.table.rows.get(self.row).map_or(text.len(), |(at, _)| *at);
+        let delimiter = self.table.delimiter;
         for _ in 0..self.column {
-            at = cell_at(text, at).map_or(text.len(), |cell| cell.end + 1);
+            at = cell_at(text, at, delimiter).map_or(text.len(), |cell| cell.end + 1);
         }
-        let cell = cell_at(text, at).unwrap_or(text.len()..text.len());
+        let cell = cell_at(text, at, delimiter).unwrap_or(text.len()..text.len());
         let inner = text.get(cell.clone()).and_then(|c| c.strip_prefix('"')?.strip_suffix('"'));
         inner.map_or(cell.clone(), |inner| cell.start + 1..cell.start + 1 + inner.len())
     }
@@ -180,11 +210,30 @@ impl Cell<'_> {
     }
 }
 
+/// Where the first row begins, behind a byte order mark and the line `sep=;` that some spreadsheets want, and what stands
+/// between two cells: what the first row has most of, a comma where it has none.
+fn layout(text: &str) -> (usize, u8) {
+    let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let first = text.get(start..).and_then(|body| body.lines().next()).unwrap_or_default();
+    if let Some(&delimiter @ (b',' | b';' | b'\t')) = first.strip_prefix("sep=").and_then(|d| d.as_bytes().first())
+        && first.len() == "sep=".len() + 1
+    {
+        let line = start + first.len();
+        let end = text.get(line..).and_then(|rest| rest.find('\n')).map_or(text.len(), |at| line + at + 1);
+        return (end, delimiter);
+    }
+    // What stands in quotes separates nothing.
+    let outside: String = first.split('"').step_by(2).collect();
+    let count = |delimiter: u8| outside.bytes().filter(|b| *b == delimiter).count();
+    let most = [b'\t', b';', b','].into_iter().max_by_key(|d| count(*d)).unwrap_or(b',');
+    (start, most)
+}
+
 /// The byte of an opening quote to which there is no closing one. The reader takes the rest of the file for its text.
-fn unclosed_quote(text: &str) -> Option<usize> {
-    let mut at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+fn unclosed_quote(text: &str, start: usize, delimiter: u8) -> Option<usize> {
+    let mut at = start;
     while at < text.len() {
-        match cell_at(text, at) {
+        match cell_at(text, at, delimiter) {
             Some(cell) => at = cell.end + 1,
             None => return Some(at),
         }
@@ -192,9 +241,9 @@ fn unclosed_quote(text: &str) -> Option<usize> {
     None
 }
 
-/// The bytes of the cell that begins at byte `at`, quotes included, up to the comma or line break; `None` if it begins with
+/// The bytes of the cell that begins at byte `at`, quotes included, up to the delimiter or line break; `None` if it begins with
 /// a quote that is never closed.
-fn cell_at(text: &str, at: usize) -> Option<Range<usize>> {
+fn cell_at(text: &str, at: usize, delimiter: u8) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
     let mut end = at;
     if bytes.get(at) == Some(&b'"') {
@@ -208,7 +257,7 @@ fn cell_at(text: &str, at: usize) -> Option<Range<usize>> {
         }
     }
     let rest = bytes.get(end..).unwrap_or_default();
-    let length = rest.iter().position(|byte| matches!(byte, b',' | b'\n' | b'\r')).unwrap_or(rest.len());
+    let length = rest.iter().position(|byte| *byte == delimiter || matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
     Some(at..end + length)
 }
 
@@ -295,6 +344,24 @@ mod tests {
         assert!(open.contains("t.csv:2:3") && open.contains("never closed"), "{open}");
         assert_eq!(refused("a,b\n1,5\" screen\n"), "");
         assert_eq!(refused("a,b\n1,\"5\"\" screen\"\n"), "");
+    }
+
+    #[test]
+    fn semicolons_and_tabs_may_stand_for_commas() -> Result<()> {
+        for text in [
+            "layer;unit;description\nfc;0;\"a; b, c\"\n",
+            "\u{feff}layer\tunit\tdescription\r\nfc\t0\t\"a; b, c\"\r\n",
+            "sep=;\r\nlayer;unit;description\r\nfc;0;\"a; b, c\"\r\n",
+            "layer,unit,\"description;;;\"\nfc,0,\"a; b, c\"\n",
+        ] {
+            let table = parse(text)?;
+            assert_eq!((table.len(), table.cell(0, 1).text, table.cell(0, 2).text), (1, "0", "a; b, c"), "{text}");
+            let at = table.cell(0, 2).span();
+            assert_eq!(text.get(at), Some("a; b, c"));
+        }
+        let utf16 = refused("l\0a\0y\0e\0r\0,\0\n");
+        assert!(utf16.contains("UTF-16") && refused("[{\"layer\": 1}]").contains("JSON"), "{utf16}");
+        Ok(())
     }
 
     #[test]

@@ -609,6 +609,38 @@ fn units_that_cannot_go_exactly_are_refused_with_the_reason() {
 }
 
 #[test]
+fn what_did_not_run_is_not_edited_behind_its_back() {
+    let folder = TempDir::new().unwrap();
+    let with = |mut line: Vec<&'static str>, rest: &[&'static str]| {
+        line.extend(rest);
+        line
+    };
+    let paths = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/branches/paths.pt");
+    fs::copy(paths, folder.path().join("paths.pt")).unwrap();
+    let at = |input: &'static str, method: &'static str, site: &'static str| {
+        vec!["edit", method, "paths.pt", "--input", input, "--site", site, "--units", "1", "--out"]
+    };
+    // A second method reads the first layer.
+    for method in ["prune", "zero"] {
+        let parts = ["`embed`", "did not run", "`stem.weight`", "--allow-unseen-code"];
+        refused(folder.path(), &with(at("3x4x4", method, "stem"), &["o.pt"]), &parts);
+    }
+    // Which layer follows depends on the size, whichever of the two was traced.
+    let branch = "`if x.size(2) > 8: x = F.relu(s.down(x))` (make.py, line 11), which depends on the size of the input";
+    refused(folder.path(), &with(at("3x4x4", "prune", "tail"), &["o.pt"]), &[branch, "(with `down.weight`)"]);
+    refused(folder.path(), &with(at("3x16x16", "prune", "tail"), &["o.pt"]), &[branch, "other channels"]);
+    refused(folder.path(), &with(at("3x16x16", "prune", "down"), &["o.pt"]), &[branch, "other channels"]);
+    // No other code is concerned; `probabilities` is made of `forward`.
+    assert!(done(folder.path(), &with(at("3x4x4", "prune", "mid"), &["a.pt"])).contains("verified"));
+    assert!(done(folder.path(), &with(at("3x4x4", "zero", "tail"), &["b.pt"])).contains("verified"));
+    let allowed = with(at("3x4x4", "prune", "tail"), &["c.pt", "--allow-unseen-code"]);
+    let plan = done(folder.path(), &allowed);
+    assert!(plan.contains("note: the branch") && plan.contains("verified"), "{plan}");
+    let mask = ["edit", "mask", "paths.pt", "--input", "3x4x4", "--site", "mid", "--units", "1", "--allow-unseen-code"];
+    refused(folder.path(), &mask, &["--allow-unseen-code", "mask"]);
+}
+
+#[test]
 fn a_layer_norm_over_tokens_is_refused() {
     let Some(folder) = networks(&["layer_norm_mlp"]) else { return };
     // Tokens [N, 6, 12] cannot be said; the network takes [N, 1, 6, 12] as well.

@@ -286,6 +286,18 @@ fn sites_are_found_again_in_five_passes_with_gradients_in_between() {
 }
 
 #[test]
+fn a_site_that_other_inputs_pass_by_is_not_blamed_on_gradients() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/branches/paths.pt");
+    let model = Model::load(file).unwrap();
+    let traced = Traced::new(&model, &Tensor::zeros([1, 3, 16, 16], (Kind::Float, Device::Cpu))).unwrap();
+    let down = traced.site("down").unwrap().clone();
+    let small = Tensor::zeros([1, 3, 4, 4], (Kind::Float, Device::Cpu));
+    let error = traced.read(&[down], &small, |_, _| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("`down`") && error.contains("depends on the size of the input"), "{error}");
+    assert!(!error.contains("gradients"), "{error}");
+}
+
+#[test]
 fn layers_scopes_and_raw_sites_of_torchscript_modules_are_named_as_in_python() {
     let Some(models) = data("models") else { return };
     for file in ["resnet20_cifar10.pt", "resnet20_cifar10_traced.pt"] {

@@ -123,7 +123,19 @@ fn width(c: char) -> usize {
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || u32::from(c) & 0xfffe == 0xfffe
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}')
+        || is_ignorable(c)
+}
+
+/// Whether a character has no shape of its own, so that a word with it looks like the word without it: Unicode's
+/// `Default_Ignorable_Code_Point`.
+#[rustfmt::skip]
+pub fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The text with everything invisible and harmful replaced, but for tabs and line breaks.
@@ -153,6 +165,14 @@ fn window(line: &str, marked: Range<usize>) -> (String, Range<usize>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_unicode_calls_ignorable_is() {
+        let unicode = regex::Regex::new(r"^\p{Default_Ignorable_Code_Point}$").unwrap();
+        for c in (0..=0x10_ffff).filter_map(char::from_u32) {
+            assert_eq!(is_ignorable(c), unicode.is_match(c.encode_utf8(&mut [0; 4])), "{c:?}");
+        }
+    }
 
     fn render(text: &str, span: Range<usize>) -> String {
         let source = Source::new("p.toml", text);

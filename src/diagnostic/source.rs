@@ -69,11 +69,11 @@ impl Source {
         Self { file: file.into(), text: text.into(), places: OnceLock::new() }
     }
 
-    /// Reads a file of at most `limit` bytes.
+    /// Reads a file of at most `limit` bytes: UTF-8, or UTF-16 where it begins with the mark of that.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read, [`Error::Invalid`] when it is larger, [`Error::Faults`] with the place when it
-    /// is not UTF-8.
+    /// is neither.
     pub fn read(path: &Path, limit: u64) -> Result<Self> {
         use std::io::Read as _;
         let file = path.display().to_string();
@@ -87,6 +87,13 @@ impl Source {
             let allowed = format!("at most {limit} bytes");
             return Err(Error::invalid(format!("the size of {file}"), format!("more than {limit} bytes"), allowed));
         }
+        if let Some(decoded) = utf16(&bytes) {
+            return decoded.map(|text| Self::new(&file, text)).map_err(|lossy| {
+                let at = lossy.find(char::REPLACEMENT_CHARACTER).unwrap_or_default();
+                let fault = Fault::new(Code::BadEncoding, at..at + 1, "the file begins as UTF-16 and is not");
+                Self::new(&file, lossy).refuse(&[fault.expected("text in UTF-8 or UTF-16")])
+            });
+        }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(file, text)),
             Err(e) => {
@@ -95,7 +102,7 @@ impl Source {
                 // Up to the fault the lossy text has the bytes of the file.
                 let source = Self::new(file, String::from_utf8_lossy(e.as_bytes()));
                 let fault = Fault::new(Code::BadEncoding, at..at + 1, format!("byte {byte:#04x} is not UTF-8"));
-                Err(source.refuse(&[fault.expected("text in UTF-8")]))
+                Err(source.refuse(&[fault.expected("text in UTF-8 (of a spreadsheet: save it as `CSV UTF-8`)")]))
             }
         }
     }
@@ -188,4 +195,16 @@ fn floor_boundary(text: &str, index: usize) -> usize {
         index -= 1;
     }
     index
+}
+
+/// The text of a file that begins with the mark of UTF-16; what can be read of it where it is wrong.
+fn utf16(bytes: &[u8]) -> Option<Result<String, String>> {
+    let unit = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    // Half a unit at the end is none.
+    let units: Vec<u16> = bytes.chunks(2).map(|pair| <[u8; 2]>::try_from(pair).map_or(0xdfff, unit)).collect();
+    Some(String::from_utf16(&units).map_err(|_| String::from_utf16_lossy(&units)))
 }

@@ -139,6 +139,14 @@ impl Edit {
         }
     }
 
+    /// What the edit does not follow: code that did not run in the traced pass.
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Edit::Zero(plan) => &plan.notes,
+            Edit::Prune(plan) => &plan.notes,
+        }
+    }
+
     /// The masks that have the same effect on the untouched model.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 use super::coupling::Coupling;
 use super::shrink::Shrink;
+use super::unseen::Touched;
 use super::{Cost, Optimizers, Slice, site_of, verify};
 use crate::graph::{Graph, Mask, Origin, find};
 use crate::{Error, Reason, Result, Traced, UnitId};
@@ -28,6 +29,9 @@ pub struct PrunePlan {
     /// Operators that get their sizes from the model's code: if it computes them from its tensors the edit works, if they
     /// stand there as numbers it is taken back. Only applying the plan can tell.
     pub relies_on: Vec<String>,
+    /// What the edit does not follow, as sentences without a full stop: code that did not run in the traced pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// What the model costs.
     pub before: Cost,
     /// What it will cost.
@@ -106,6 +110,9 @@ impl PrunePlan {
         if let Some(first) = coupling.refusals.first() {
             return Err(refused(units, first.kind, first.text.clone()));
         }
+        let notes = Touched::by_cuts(graph, coupling.cuts().map(|(value, _)| value))
+            .notes(graph)
+            .map_err(|reason| refused(units, Reason::UnseenCode, reason))?;
         let mut slices = BTreeSet::new();
         let mut coupled: BTreeSet<UnitId> = units.iter().cloned().collect();
         for (value, cut) in coupling.cuts() {
@@ -125,6 +132,7 @@ impl PrunePlan {
             coupled: coupled.into_iter().collect(),
             slices: slices.into_iter().collect(),
             relies_on: coupling.relies_on.iter().cloned().collect(),
+            notes,
             before: Cost::of(graph),
             after: Cost::after(&coupling),
         })
@@ -241,7 +249,8 @@ impl fmt::Display for PrunePlan {
         writeln!(f, "  before  {}", self.before)?;
         writeln!(f, "  after   {}", self.after)?;
         self.slices.iter().try_for_each(|slice| writeln!(f, "  {slice}"))?;
-        self.relies_on.iter().try_for_each(|what| writeln!(f, "  relies on the model's code: {what}"))
+        self.relies_on.iter().try_for_each(|what| writeln!(f, "  relies on the model's code: {what}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
     }
 }
 

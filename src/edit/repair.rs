@@ -7,6 +7,7 @@
 //! Spurious Correlations, 2022, arXiv 2204.02937. Differs: the layer is pulled towards its old weights, and how strongly
 //! is chosen by cross-validation.
 
+use super::unseen::Touched;
 use crate::edit::Slice;
 use crate::graph::{Graph, Mask, Operand, Site, find};
 use crate::probe::{Images, Want};
@@ -40,8 +41,8 @@ impl LastLayer {
     /// The linear layer that makes the model's output, `[N, classes]`; a constant factor may follow it.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the model does not end in a linear layer with a named weight, or when its input cannot
-    /// be read.
+    /// [`Error::Refused`] when the model does not end in a linear layer with a named weight, when its input cannot be
+    /// read, or when code that did not run in the traced pass reads its weight.
     pub fn of(graph: &Graph) -> Result<Self> {
         let refuse = |reason: &str| Error::Refused {
             kind: Reason::Other,
@@ -74,6 +75,13 @@ impl LastLayer {
             .filter(|v| graph.values[*v].shape.len() == 2)
             .and_then(|v| find::unplaced(graph, "input of the last layer".to_string(), v))
             .ok_or_else(|| refuse("its input cannot be read"))?;
+        let edited = [Some(weight), name(2)].into_iter().flatten().collect();
+        Touched::parameters(edited).notes(graph).map_err(|reason| Error::Refused {
+            kind: Reason::UnseenCode,
+            action: "repair",
+            unit: "the last layer".to_string(),
+            reason,
+        })?;
         let names = &graph.parameters;
         Ok(Self { weight: names[weight].clone(), bias: name(2).map(|p| names[p].clone()), input })
     }

@@ -2,6 +2,7 @@
 
 use super::coupling::Coupling;
 use super::silence::{self, Group};
+use super::unseen::Touched;
 use super::zeroed::{Zeroed, parameter_of};
 use super::{Slice, site_of, verify};
 use crate::graph::{Graph, Mask, Origin, Site, find};
@@ -20,6 +21,8 @@ pub struct ZeroPlan {
     pub coupled: Vec<UnitId>,
     /// What is set to 0.
     pub slices: Vec<Slice>,
+    /// What the edit does not follow, as sentences without a full stop: code that did not run in the traced pass.
+    pub notes: Vec<String>,
     masks: Vec<Mask>,
 }
 
@@ -44,6 +47,17 @@ impl ZeroPlan {
             });
             done.map_err(|(kind, reason)| Error::Refused { kind, action: "zero", unit: id.to_string(), reason })?;
         }
+        let touched = Touched::by_zeros(
+            graph,
+            group.weights.iter().map(|(parameter, ..)| *parameter).collect(),
+            group.silent.iter().map(|(value, ..)| *value).collect(),
+        );
+        let notes = touched.notes(graph).map_err(|reason| Error::Refused {
+            kind: Reason::UnseenCode,
+            action: "zero",
+            unit: super::list(units),
+            reason,
+        })?;
         let mut coupled: BTreeSet<UnitId> = units.iter().cloned().collect();
         let mut at_value: BTreeMap<(usize, i64), Vec<usize>> = BTreeMap::new();
         for &(value, dimension, channel) in &group.silent {
@@ -67,6 +81,7 @@ impl ZeroPlan {
             units: units.to_vec(),
             coupled: coupled.into_iter().collect(),
             slices: slices(graph, &group),
+            notes,
             masks,
         })
     }
@@ -115,7 +130,8 @@ impl ZeroPlan {
 impl fmt::Display for ZeroPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "zero {}", super::list(&self.units))?;
-        self.slices.iter().try_for_each(|slice| writeln!(f, "  {slice}"))
+        self.slices.iter().try_for_each(|slice| writeln!(f, "  {slice}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "  note: {note}"))
     }
 }
 

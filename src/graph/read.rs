@@ -81,7 +81,8 @@ impl Traced<'_> {
             None => Ok(output),
             Some(i) => {
                 let site = masks.iter().map(|m| &m.site).chain(sites).nth(i);
-                Err(Error::SiteNotSeen { site: site.map_or_else(String::new, |s| s.name.clone()) })
+                let name = site.map_or_else(String::new, |s| s.name.clone());
+                Err(Error::SiteNotSeen { site: name, why: self.code.why_unseen(routes[i].parameter) })
             }
         }
     }

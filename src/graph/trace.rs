@@ -1,5 +1,6 @@
 //! One forward pass, written down.
 
+use super::code::Code;
 use super::{Graph, Op, Operand, Origin, Value, ValueId, batch, coverage, find, fixed, layer, ops};
 use crate::hook::{self, Arg, Event, Seen, ffi::storage_offset};
 use crate::{Error, Model, Result};
@@ -26,6 +27,10 @@ impl Graph {
         let (sites, unread) = find::sites(&graph);
         graph.sites = sites;
         graph.unread = coverage::unread(&graph, model, &unread);
+        // What a frozen module reads cannot be edited, and has no names.
+        if graph.named() > 0 {
+            graph.code = Code::of(model, &input);
+        }
         Ok(graph)
     }
 }
@@ -242,6 +247,8 @@ impl Tracer {
             output,
             outputs,
             batch,
+            code: Code::Hidden,
+            unseen_allowed: false,
             sites: Vec::new(),
             layers: Vec::new(),
             unread: Vec::new(),

@@ -38,6 +38,19 @@ impl<'m> Traced<'m> {
         Ok(Self { model, graph: Graph::trace(model, example)? })
     }
 
+    /// Lets edits go on where code that did not run in the traced pass (a second method, the other side of an `if`) reads
+    /// what they change. Without it they are refused; with it the plan's `notes` name that code, which the edit may break.
+    #[must_use]
+    pub fn allowing_unseen_code(mut self) -> Self {
+        self.graph.unseen_allowed = true;
+        self
+    }
+
+    /// Whether they do.
+    pub fn allows_unseen_code(&self) -> bool {
+        self.graph.unseen_allowed
+    }
+
     /// The model.
     pub fn model(&self) -> &'m Model<'m> {
         self.model

@@ -62,6 +62,13 @@ unsafe extern "C" {
     fn tca_stack_result(stack: *const RawStack, wanted: usize) -> *mut C_tensor;
     fn tca_storage_offset(tensor: *const C_tensor) -> i64;
     fn tca_reset_gradient(tensor: *const C_tensor, error: *mut *mut c_char);
+    fn tca_module_code(
+        module: *const CModule_,
+        tensors: *const *const C_tensor,
+        n: usize,
+        example: *const C_tensor,
+        error: *mut *mut c_char,
+    ) -> *mut c_char;
     fn tca_named_buffers(module: *const CModule_, user: *mut c_void, callback: BufferCallback, error: *mut *mut c_char);
 }
 
@@ -372,13 +379,31 @@ pub(crate) fn reset_gradient(tensor: &Tensor) -> Result<()> {
     checked!("resetting a gradient", tca_reset_gradient(tensor.as_ptr()))
 }
 
+/// The pointer that tch keeps to itself; valid while `module` is borrowed.
+fn pointer(module: &CModule) -> *const CModule_ {
+    // A CModule of the pinned version holds it and nothing else; should that change, this does not compile.
+    const _: () = assert!(size_of::<CModule>() == size_of::<*const CModule_>());
+    // SAFETY: same size, checked above; the struct's only field is the pointer.
+    unsafe { *std::ptr::from_ref(module).cast::<*const CModule_>() }
+}
+
+/// The code of a TorchScript module, as the JSON that code.cpp writes. `named` are the tensors that have names, in the
+/// order in which they are numbered; `forward` is run once on `example`.
+///
+/// # Errors
+/// [`Error::Torch`] with the first line of libtorch's message.
+pub(crate) fn module_code(module: &CModule, named: &[&Tensor], example: &Tensor) -> Result<String> {
+    let tensors: Vec<*const C_tensor> = named.iter().map(|t| t.as_ptr()).collect();
+    let (n, example) = (tensors.len(), example.as_ptr());
+    let text = checked!("reading the module's code", tca_module_code(pointer(module), tensors.as_ptr(), n, example))?;
+    take_message(text).ok_or_else(|| Error::Torch {
+        during: "reading the module's code".to_string(),
+        message: "no memory".to_string(),
+    })
+}
+
 /// The named buffers of a TorchScript module; the handles are shared with it.
 pub(crate) fn named_buffers(module: &CModule) -> Result<Vec<(String, Tensor)>> {
-    // tch keeps the module's pointer to itself. A CModule of the pinned version holds it and nothing else; should that
-    // change, this does not compile.
-    const _: () = assert!(size_of::<CModule>() == size_of::<*const CModule_>());
-    // SAFETY: same size, checked above; the struct's only field is the pointer, which stays valid while `module` is borrowed.
-    let raw = unsafe { *std::ptr::from_ref(module).cast::<*const CModule_>() };
     extern "C" fn collect(user: *mut c_void, name: *const c_char, tensor: *mut C_tensor) {
         // SAFETY: `user` is the vector below, used by nobody else during the call; the name is zero-terminated, and the
         // handle is new and ours. An allocation failure aborts, so nothing unwinds into C++.
@@ -389,6 +414,6 @@ pub(crate) fn named_buffers(module: &CModule) -> Result<Vec<(String, Tensor)>> {
     }
     let mut buffers: Vec<(String, Tensor)> = Vec::new();
     let user = std::ptr::from_mut(&mut buffers).cast::<c_void>();
-    checked!("listing the module's buffers", tca_named_buffers(raw, user, collect))?;
+    checked!("listing the module's buffers", tca_named_buffers(pointer(module), user, collect))?;
     Ok(buffers)
 }

@@ -1,6 +1,7 @@
 //! Every pattern of every policy, looked for in a description at once.
 
 use super::pattern::Pattern;
+use super::plain::Plain;
 use super::words::{Finder, Seen};
 use super::{Policies, Policy};
 use regex::Regex;
@@ -96,15 +97,25 @@ impl<'p> Search<'p> {
     }
 
     fn find(&self, text: &str, seen: &mut Seen) -> Hits {
-        let number = |(phrase, at): (usize, Range<usize>)| Some((*self.phrases.get(phrase)?, at));
-        let mut hits: Vec<_> = self.finder.find(text, seen).into_iter().filter_map(number).collect();
-        for (number, regex) in &self.regexes {
-            hits.extend(regex.find_iter(text).map(|m| (*number, m.range())));
+        let mut hits = self.find_in(text, seen);
+        // As it is written, and as it is read.
+        if let Some(plain) = Plain::of(text) {
+            let found = self.find_in(&plain.text, seen).into_iter();
+            hits.extend(found.map(|(number, at)| (number, plain.original(&at))));
         }
         hits.sort_unstable_by_key(|(number, at)| (*number, at.start, at.end));
         // Synonyms of a concept share its number, and may stand at the same place; so may two forms of a word.
         hits.dedup();
         Hits(hits)
+    }
+
+    fn find_in(&self, text: &str, seen: &mut Seen) -> Vec<(usize, Range<usize>)> {
+        let number = |(phrase, at): (usize, Range<usize>)| Some((*self.phrases.get(phrase)?, at));
+        let mut hits: Vec<_> = self.finder.find(text, seen).into_iter().filter_map(number).collect();
+        for (number, regex) in &self.regexes {
+            hits.extend(regex.find_iter(text).map(|m| (*number, m.range())));
+        }
+        hits
     }
 }
 

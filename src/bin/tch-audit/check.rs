@@ -55,8 +55,12 @@ pub struct Arguments {
     model: Option<PathBuf>,
     /// Descriptions that another tool made: comma-separated values with columns `layer`, `unit` and `description`, as
     /// MILAN and CLIP-Dissect write them, and optionally `score` (nats) and `status` (described, abstained, dead).
+    /// Tables of NetDissect, Describe-and-Dissect and Linear-Explanations are read as they are, with --layer.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["model", "probe"])]
     descriptions: Option<PathBuf>,
+    /// The layer that all rows of --descriptions are about, of a table that has no column for it.
+    #[arg(long, value_name = "NAME", requires = "descriptions", conflicts_with = "model")]
+    layer: Option<String>,
     /// The folder of JPEG, PNG, WebP, BMP, TIFF or GIF images that the model is shown: some hundred to some thousand images
     /// of the kind that it was trained for. Sub-folders are classes.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "descriptions")]

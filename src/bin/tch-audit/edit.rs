@@ -14,7 +14,7 @@ use tch_audit::Traced;
 use tch_audit::edit::journal::{Journal, Originals};
 use tch_audit::edit::{Cost, Edit, LeftOut, Method, NoOptimizer};
 use tch_audit::graph::Mask;
-use tch_audit::{Model, UnitId, exit};
+use tch_audit::{Error, Model, Reason, UnitId, exit};
 use units::Units;
 
 /// Mask, zero or prune units of a TorchScript model, or take an edit back.
@@ -78,6 +78,12 @@ struct What {
     /// Try the edit, show the plan, and write nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Go on where code that did not run in the traced pass reads what the edit changes, and name that code.
+    ///
+    /// An edit follows the operators of one pass. A second method, the other side of an `if` or a loop that was not
+    /// entered may need the channels that go: without this flag such an edit is refused.
+    #[arg(long)]
+    allow_unseen_code: bool,
     #[command(flatten)]
     input: Input,
     #[command(flatten)]
@@ -116,7 +122,7 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     let images = what.evaluate.images(&what.input)?;
     let model = Model::load(&what.model)?;
     let example = what.input.noise(2);
-    let graph = Traced::new(&model, &example)?;
+    let graph = traced(&model, &example, what)?;
     if let Some(images) = &images {
         what.evaluate.check(&graph, images)?;
     }
@@ -152,6 +158,11 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     Ok(exit::CLEAN)
 }
 
+fn traced<'m>(model: &'m Model<'_>, example: &tch::Tensor, what: &What) -> anyhow::Result<Traced<'m>> {
+    let traced = Traced::new(model, example)?;
+    Ok(if what.allow_unseen_code { traced.allowing_unseen_code() } else { traced })
+}
+
 /// The plan, and what of a list of findings it leaves out. What is asked for by name is edited as a whole or not at all.
 fn planned(
     method: Method,
@@ -163,13 +174,23 @@ fn planned(
     if units.is_by_findings() {
         return Ok(Edit::of_most(method, graph, wanted, example)?);
     }
-    Ok((Some(Edit::new(method, graph, wanted)?), Vec::new()))
+    match Edit::new(method, graph, wanted) {
+        Ok(edit) => Ok((Some(edit), Vec::new())),
+        Err(error @ Error::Refused { kind: Reason::UnseenCode, .. }) => {
+            bail!("{error}; with --allow-unseen-code it is done all the same, and that code may break")
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     ensure!(
         what.out.is_none(),
         "--out: a mask lasts for a forward pass and cannot be saved: use `edit zero` or `edit prune`"
+    );
+    ensure!(
+        !what.allow_unseen_code,
+        "--allow-unseen-code: a mask changes no code: give it with `edit zero` or `edit prune`"
     );
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
@@ -256,6 +277,9 @@ fn print_plan(edit: &Edit, (before, after): (Cost, Cost), difference: f64, out: 
     }
     for slice in edit.slices() {
         let _ = writeln!(text, "  {slice}");
+    }
+    for note in edit.notes() {
+        let _ = writeln!(text, "note: {note}");
     }
     let _ = writeln!(text, "verified: the output differs from that with the units at 0 by at most {difference:.1e}");
     if let Some(out) = out {

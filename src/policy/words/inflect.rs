@@ -3,9 +3,12 @@
 //! A stemmer cuts `texture` and `text` to the same stump; here only endings that grammar puts on are taken off, and
 //! what comes out is compared whole. English only: other words match as they are.
 
-/// Folds case so that two spellings of a word that differ in case alone are equal (`Straße` and `STRASSE` as well).
+use unicode_normalization::UnicodeNormalization;
+
+/// Folds case and form so that two spellings of a word that differ in these alone are equal: `Straße` and `STRASSE`, full
+/// width and usual letters, a letter with its accent and the two of them.
 pub(super) fn fold(word: &str) -> String {
-    word.to_uppercase().to_lowercase()
+    word.nfkc().collect::<String>().to_uppercase().to_lowercase()
 }
 
 /// Plurals that follow no rule. The first word is the base of the others.

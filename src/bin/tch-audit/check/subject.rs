@@ -22,7 +22,8 @@ const REPORT_LIMIT: u64 = 1 << 30;
 pub enum Subject<'a> {
     Model(&'a Path),
     Report(&'a Path),
-    Descriptions(&'a Path),
+    /// With the layer that all of them are about, if the table does not say it.
+    Descriptions(&'a Path, Option<&'a str>),
 }
 
 /// What was judged; the report is neither judged nor finished yet.
@@ -36,7 +37,7 @@ pub struct Judged {
 impl<'a> Subject<'a> {
     pub fn of(arguments: &'a Arguments) -> anyhow::Result<Self> {
         if let Some(file) = &arguments.descriptions {
-            return Ok(Subject::Descriptions(file));
+            return Ok(Subject::Descriptions(file, arguments.layer.as_deref()));
         }
         let Some(path) = &arguments.model else {
             bail!("nothing to judge: give a TorchScript model, a report.json, or --descriptions FILE.csv");
@@ -74,8 +75,11 @@ impl<'a> Subject<'a> {
                 }
                 Ok(Judged { report, outcome, shown: None })
             }
-            Subject::Descriptions(file) => {
-                let units = describe::read_table(file)?;
+            Subject::Descriptions(file, layer) => {
+                let units = match layer {
+                    Some(layer) => describe::read_table_of(file, layer)?,
+                    None => describe::read_table(file)?,
+                };
                 let outcome = check(policies, &units, settings.today);
                 let report = Report::of_descriptions(&units, &file.to_string_lossy());
                 Ok(Judged { report, outcome, shown: None })

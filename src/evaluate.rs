@@ -65,7 +65,7 @@ impl std::fmt::Debug for Evaluation {
 /// images returns.
 pub fn correct(traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Vec<bool>> {
     let forward = |batch: &Batch, _: &Tensor| traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()));
-    Ok(Answers::read(images, BATCH, forward)?.right)
+    Ok(Answers::read(images, traced.model().at_most(BATCH), forward)?.right)
 }
 
 /// What a model says of some images.

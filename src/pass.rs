@@ -58,7 +58,7 @@ pub(crate) fn run(
     batch_size: usize,
     visitor: &mut dyn Visitor,
 ) -> Result<()> {
-    images.read(numbers, batch_size, Want::Inputs, &mut |batch| {
+    images.read(numbers, traced.model().at_most(batch_size), Want::Inputs, &mut |batch| {
         visitor.begin(&batch);
         if !batch.numbers.is_empty() {
             let _ = traced.read(sites, &batch.input, |i, activation| {

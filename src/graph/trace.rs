@@ -15,13 +15,14 @@ impl Graph {
         let input = model.prepare(example)?;
         // A frozen TorchScript module shows other operators in its first two passes.
         if model.parameters().is_empty() {
-            let _ = model.run(&input)?;
-            let _ = model.run(&input)?;
+            for _ in 0..2 {
+                let _ = model.run(&input).map_err(|error| model.explained(error, example))?;
+            }
         }
         let mut named: Vec<Tensor> = model.parameters().iter().map(|(_, t)| t.shallow_clone()).collect();
         named.push(input.shallow_clone());
         let tracer = std::cell::RefCell::new(Tracer::default());
-        let outputs = hook::observe(
+        let passed = hook::observe(
             &named,
             |numbers| tracer.borrow_mut().name(numbers),
             |event| {
@@ -34,7 +35,8 @@ impl Graph {
                 let mark = |y: &Tensor| y.f_alias().map_err(Error::torch("marking an output"));
                 outputs.iter().map(mark).collect::<Result<Vec<_>>>()
             },
-        )??;
+        )?;
+        let outputs = passed.map_err(|error| model.explained(error, example))?;
         Ok(tracer.into_inner().finish(model, input.size().first().copied().unwrap_or(1), outputs.len()))
     }
 }

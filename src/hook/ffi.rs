@@ -44,8 +44,10 @@ unsafe extern "C" {
     fn tca_value_double(event: *const RawEvent, outputs: i32, i: usize) -> f64;
     fn tca_value_tensor(event: *const RawEvent, outputs: i32, i: usize, j: usize) -> *mut C_tensor;
     fn tca_value_numbers(e: *const RawEvent, outputs: i32, i: usize, j: usize, tensor: *mut u64, storage: *mut u64);
-    fn tca_rng_state(like: *const C_tensor, error: *mut *mut c_char) -> *mut C_tensor;
-    fn tca_set_rng_state(like: *const C_tensor, state: *const C_tensor, error: *mut *mut c_char);
+    fn tca_rng_state(device: i32, error: *mut *mut c_char) -> *mut C_tensor;
+    fn tca_set_rng_state(device: i32, state: *const C_tensor, error: *mut *mut c_char);
+    fn tca_seed(device: i32, seed: u64, error: *mut *mut c_char);
+    fn tca_set_eval(module: *const CModule_, error: *mut *mut c_char);
     fn tca_free_message(message: *mut c_char);
     fn tca_value_text(event: *const RawEvent, outputs: i32, i: usize) -> *mut c_char;
     fn tca_stack_new() -> *mut RawStack;
@@ -278,16 +280,39 @@ pub(crate) fn with_floats<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) ->
     Some(read(floats))
 }
 
-/// The state of the random number generator of `like`'s device.
-pub(super) fn rng_state(like: &Tensor) -> Result<Tensor> {
-    let state = checked!("reading the random number generator", tca_rng_state(like.as_ptr()))?;
-    // SAFETY: no error was reported, so the handle is new, not null, and owned by us.
-    Ok(unsafe { Tensor::from_ptr(state) })
-}
+/// A device whose random number generator can be read and written, as aten.cpp numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generator(i32);
 
-/// Puts back what [`rng_state`] returned.
-pub(super) fn set_rng_state(like: &Tensor, state: &Tensor) -> Result<()> {
-    checked!("restoring the random number generator", tca_set_rng_state(like.as_ptr(), state.as_ptr()))
+impl Generator {
+    pub const CPU: Self = Self(-1);
+
+    /// That of a device; `None` for devices without one.
+    pub fn of(device: Device) -> Option<Self> {
+        match device {
+            Device::Cpu => Some(Self::CPU),
+            Device::Cuda(n) => i32::try_from(n).ok().map(Self),
+            Device::Mps => Some(Self(-2)),
+            _ => None,
+        }
+    }
+
+    /// Its state.
+    pub fn state(self) -> Result<Tensor> {
+        let state = checked!("reading the random number generator", tca_rng_state(self.0))?;
+        // SAFETY: no error was reported, so the handle is new, not null, and owned by us.
+        Ok(unsafe { Tensor::from_ptr(state) })
+    }
+
+    /// Puts back what [`state`](Self::state) returned.
+    pub fn restore(self, state: &Tensor) -> Result<()> {
+        checked!("restoring the random number generator", tca_set_rng_state(self.0, state.as_ptr()))
+    }
+
+    /// Starts it anew.
+    pub fn seed(self, seed: u64) -> Result<()> {
+        checked!("seeding the random number generator", tca_seed(self.0, seed))
+    }
 }
 
 /// An argument of [`call`].
@@ -372,13 +397,23 @@ pub(crate) fn reset_gradient(tensor: &Tensor) -> Result<()> {
     checked!("resetting a gradient", tca_reset_gradient(tensor.as_ptr()))
 }
 
-/// The named buffers of a TorchScript module; the handles are shared with it.
-pub(crate) fn named_buffers(module: &CModule) -> Result<Vec<(String, Tensor)>> {
+/// The module behind a handle; valid while `module` is borrowed.
+fn raw(module: &CModule) -> *const CModule_ {
     // tch keeps the module's pointer to itself. A CModule of the pinned version holds it and nothing else; should that
     // change, this does not compile.
     const _: () = assert!(size_of::<CModule>() == size_of::<*const CModule_>());
-    // SAFETY: same size, checked above; the struct's only field is the pointer, which stays valid while `module` is borrowed.
-    let raw = unsafe { *std::ptr::from_ref(module).cast::<*const CModule_>() };
+    // SAFETY: same size, checked above; the struct's only field is the pointer.
+    unsafe { *std::ptr::from_ref(module).cast::<*const CModule_>() }
+}
+
+/// Puts a TorchScript module and every module in it into evaluation mode, as far as they have one.
+pub(crate) fn set_eval(module: &CModule) -> Result<()> {
+    checked!("putting the module into evaluation mode", tca_set_eval(raw(module)))
+}
+
+/// The named buffers of a TorchScript module; the handles are shared with it.
+pub(crate) fn named_buffers(module: &CModule) -> Result<Vec<(String, Tensor)>> {
+    let raw = raw(module);
     extern "C" fn collect(user: *mut c_void, name: *const c_char, tensor: *mut C_tensor) {
         // SAFETY: `user` is the vector below, used by nobody else during the call; the name is zero-terminated, and the
         // handle is new and ours. An allocation failure aborts, so nothing unwinds into C++.

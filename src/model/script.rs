@@ -1,0 +1,52 @@
+//! What a TorchScript module holds and returns.
+
+use super::outputs::Output;
+use crate::{Error, Result};
+use tch::{CModule, Device, IValue, TchError, Tensor};
+
+/// Its parameters and buffers.
+pub(super) fn named(module: &CModule) -> Result<Vec<(String, Tensor)>> {
+    let mut all = module.named_parameters().map_err(Error::torch("listing the module's parameters"))?;
+    all.extend(crate::hook::ffi::named_buffers(module)?);
+    Ok(all)
+}
+
+/// How many numbers the buffers of a module hold.
+pub(super) fn buffers(module: &CModule) -> Result<u64> {
+    Ok(crate::hook::ffi::named_buffers(module)?.iter().map(|(_, t)| t.numel() as u64).sum())
+}
+
+/// Where its parameters live.
+pub(super) fn device_hint(module: &CModule) -> Device {
+    named(module).ok().and_then(|p| p.first().map(|(_, t)| t.device())).unwrap_or(Device::Cpu)
+}
+
+/// Runs a module and collects the tensors that it returns, in order, each with the way to it: `logits`, `1`, `1.boxes`.
+pub(super) fn forward(module: &CModule, xs: &Tensor) -> Result<Vec<Output>, TchError> {
+    let mut outputs = Vec::new();
+    collect(module.forward_is(&[IValue::Tensor(xs.shallow_clone())])?, "", &mut outputs);
+    if outputs.is_empty() { Err(TchError::Torch("the module returns no tensor".to_string())) } else { Ok(outputs) }
+}
+
+fn collect(value: IValue, at: &str, outputs: &mut Vec<Output>) {
+    let below = |key: &str| if at.is_empty() { key.to_string() } else { format!("{at}.{key}") };
+    let listed = |items: Vec<IValue>, outputs: &mut Vec<Output>| {
+        items.into_iter().enumerate().for_each(|(i, item)| collect(item, &below(&i.to_string()), outputs));
+    };
+    match value {
+        IValue::Tensor(tensor) => outputs.push(Output { name: at.to_string(), tensor }),
+        IValue::TensorList(list) => listed(list.into_iter().map(IValue::Tensor).collect(), outputs),
+        IValue::Tuple(items) | IValue::GenericList(items) => listed(items, outputs),
+        IValue::GenericDict(pairs) => {
+            for (i, (key, item)) in pairs.into_iter().enumerate() {
+                let key = match key {
+                    IValue::String(text) => text,
+                    IValue::Int(n) => n.to_string(),
+                    _ => i.to_string(),
+                };
+                collect(item, &below(&key), outputs);
+            }
+        }
+        _ => {}
+    }
+}

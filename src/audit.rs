@@ -26,8 +26,8 @@ pub use leftovers::Leftovers;
 use crate::describe::{DescribedUnit, Describer, concepts};
 use crate::evidence::{EvidenceSource, Painted};
 use crate::exemplars::{self, Held};
-use crate::graph::{Site, Traced};
-use crate::policy::{self, Date, Level, Outcome, Policies, Standing};
+use crate::graph::{Site, Traced, Training};
+use crate::policy::{self, Code, Date, Level, Outcome, Policies, Standing};
 use crate::probe::{Images, Skipped};
 use crate::stats::Accuracy;
 use crate::{Error, Model, Result, UnitId, evaluate, probe};
@@ -105,6 +105,8 @@ pub struct Audit {
     pub sayings: Option<Vec<String>>,
     /// The sources of evidence that were asked, by name.
     pub sources: Vec<String>,
+    /// What the model computes as in training.
+    pub training: Training,
     /// Files that were left out.
     pub skipped: Vec<Skipped>,
     /// How many units keep their words from an earlier audit.
@@ -183,10 +185,15 @@ impl Audit {
         let (mut units, mut kept) = desk.all()?;
         lap("describe");
         let sayings = settings.describer.sayings();
+        let training = traced.training();
         let judge = |units: &[DescribedUnit]| {
             let mut outcome = policy::check(policies, units, settings.today);
             if let Some(sayings) = &sayings {
                 outcome.hold_to(sayings, policies);
+            }
+            if !training.is_empty() {
+                let file = traced.model().file().unwrap_or("model");
+                outcome.say_of_model(policies, Code::TrainingMode, training.to_string(), file);
             }
             outcome
         };
@@ -210,7 +217,7 @@ impl Audit {
         skipped.extend(exemplars.left_out(images)?);
         let sites = exemplars.units().chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
         let sites = sites.map(|unit| traced.site(&unit.id.site).cloned()).collect::<Result<_>>()?;
-        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, sources, skipped, kept, accuracy, seconds })
+        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, sources, training, skipped, kept, accuracy, seconds })
     }
 }
 

@@ -147,7 +147,8 @@ pub(crate) fn agree(output: &Tensor, labels: &Tensor, classes: usize) -> Result<
             expected: format!("[{}, {classes} or more classes]", labels.size()[0]),
         });
     }
-    let guess = output.argmax(1, false).to_device(tch::Device::Cpu);
+    let guess = output.f_argmax(1, false).and_then(|guess| guess.f_to_device(tch::Device::Cpu));
+    let guess = guess.map_err(Error::torch("reading which class the model answers"))?;
     let equal = guess.eq_tensor(&labels.to_kind(Kind::Int64)).to_kind(Kind::Uint8);
     let equal: Vec<u8> = (&equal).try_into().map_err(Error::torch("comparing with the labels"))?;
     Ok(equal.into_iter().map(|e| e == 1).collect())

@@ -4,6 +4,7 @@ mod causes;
 mod foreign;
 mod gradient;
 mod into;
+mod kept;
 mod layout;
 mod outputs;
 mod quiet;
@@ -17,6 +18,7 @@ pub use outputs::Outputs;
 use crate::error::first_line;
 use crate::hook::{ffi, with_rng_seeded};
 use crate::{Error, Result};
+use kept::Kept;
 use outputs::Output;
 use quiet::quietly;
 use script::{buffers, device_hint, named};
@@ -34,11 +36,13 @@ const SEED: u64 = 0;
 /// A model whose forward pass can be run and whose parameters have names.
 ///
 /// Passes run without gradients and in evaluation mode. One that draws random numbers draws the same ones each time, and
-/// libtorch's generators are left as they were. The handles are shared with the model: writing to a parameter
+/// libtorch's generators are left as they were; so are the buffers that a TorchScript module writes to. The handles are shared with the model: writing to a parameter
 /// here writes to the model. A clone is the same model, and costs next to nothing.
 #[derive(Clone)]
 pub struct Model<'m> {
     name: Option<Rc<str>>,
+    /// Where it was loaded from.
+    file: Option<Rc<str>>,
     forward: Forward<'m>,
     parameters: Rc<[(String, Tensor)]>,
     /// How many of them are buffers, which no training changes; of a tch network this is not known.
@@ -46,6 +50,8 @@ pub struct Model<'m> {
     device: Device,
     kind: Kind,
     script: Option<Script<'m>>,
+    /// The buffers of a module.
+    kept: Rc<Kept>,
     /// Which of the tensors that it returns is its output; the first unless it is said.
     output: Option<Rc<str>>,
     layout: InputLayout,
@@ -103,6 +109,16 @@ impl<'m> Model<'m> {
         Self::from_parts(vs.variables(), vs.device(), Rc::new(forward), None)
     }
 
+    /// The file that it was loaded from, as it was asked for; none for a model that was made in memory.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// How its images are laid out.
+    pub fn input_layout(&self) -> InputLayout {
+        self.layout
+    }
+
     /// The same model with a name, which tells it from others that the same [auditor](crate::auditor) sees.
     #[must_use]
     pub fn named(self, name: impl AsRef<str>) -> Self {
@@ -150,7 +166,8 @@ impl<'m> Model<'m> {
         let parameters = named(module)?;
         let forward = Rc::new(move |xs: &Tensor| script::forward(module, xs));
         let model = Self::from_parts(parameters, device_hint(module), forward, Some(Script::Borrowed(module)));
-        Ok(Self { buffers: buffers(module)?, ..model })
+        let (buffers, kept) = buffers(module)?;
+        Ok(Self { buffers, kept, ..model })
     }
 
     /// Loads a TorchScript file, scripted, traced or frozen, onto the CPU, in evaluation mode.
@@ -166,9 +183,9 @@ impl<'m> Model<'m> {
         let (parameters, device) = (named(&module)?, device_hint(&module));
         let module = Rc::new(module);
         let owned = Some(Script::Owned(Rc::clone(&module)));
-        let buffers = buffers(&module)?;
+        let (buffers, kept) = buffers(&module)?;
         let model = Model::from_parts(parameters, device, Rc::new(move |xs| script::forward(&module, xs)), owned);
-        Ok(Model { buffers, ..model })
+        Ok(Model { buffers, kept, file: Some(path.display().to_string().into()), ..model })
     }
 
     /// The same parameters behind another forward pass.
@@ -178,6 +195,7 @@ impl<'m> Model<'m> {
         };
         Model {
             name: self.name.clone(),
+            file: self.file.clone(),
             forward: Rc::new(forward),
             parameters: Rc::clone(&self.parameters),
             buffers: self.buffers,
@@ -185,6 +203,7 @@ impl<'m> Model<'m> {
             kind: self.kind,
             script: None,
             // As the pass itself does it.
+            kept: Rc::default(),
             output: None,
             layout: InputLayout::default(),
             batch_size: self.batch_size,
@@ -224,12 +243,14 @@ impl<'m> Model<'m> {
         let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
         Self {
             name: None,
+            file: None,
             forward,
             parameters: parameters.into_iter().collect(),
             buffers: 0,
             device,
             kind,
             script,
+            kept: Rc::default(),
             output: None,
             layout: InputLayout::default(),
             batch_size: usize::MAX,
@@ -309,7 +330,10 @@ impl<'m> Model<'m> {
     fn called(&self, prepared: &Tensor, gradients: bool) -> Result<Vec<Output>> {
         let pass = || (self.forward)(prepared);
         let forward = || quietly(|| if gradients { tch::with_grad(pass) } else { tch::no_grad(pass) });
-        let message = match with_rng_seeded(self.device, SEED, forward)? {
+        let seeded = || with_rng_seeded(self.device, SEED, forward);
+        // A pass back needs what the pass left.
+        let result = if gradients { seeded() } else { self.kept.around(seeded)? };
+        let message = match result? {
             Ok(Ok(outputs)) => return Ok(outputs),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic,

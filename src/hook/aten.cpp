@@ -394,6 +394,28 @@ void tca_named_buffers(const torch::jit::Module* m, void* user, void (*f)(void*,
   });
 }
 
+// A copy of a tensor, owned by the caller.
+at::Tensor* tca_copy_of(const at::Tensor* t, char** error) {
+  return guarded(error, [&]() -> at::Tensor* {
+    at::DisableRecordFunctionGuard quiet;
+    at::NoGradGuard no_grad;
+    return new at::Tensor(t->detach().clone());
+  });
+}
+
+// Writes a copy that tca_copy_of made back to its tensor, if their numbers differ. Returns whether they did.
+int32_t tca_put_back(const at::Tensor* t, const at::Tensor* copy, char** error) {
+  return guarded(error, [&]() -> int32_t {
+    at::DisableRecordFunctionGuard quiet;
+    at::NoGradGuard no_grad;
+    at::Tensor own = t->detach();
+    if (own.sizes() == copy->sizes() && own.equal(*copy)) return 0;
+    if (own.sizes() != copy->sizes()) own.resize_(copy->sizes());
+    own.copy_(*copy);
+    return 1;
+  });
+}
+
 // Puts a module and all that it holds into evaluation mode. What has no mode (frozen, or written by other programs) is
 // passed over; libtorch's own function stops there, with the rest still in training mode.
 void tca_set_eval(const torch::jit::Module* m, char** error) {

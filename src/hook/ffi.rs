@@ -47,6 +47,8 @@ unsafe extern "C" {
     fn tca_rng_state(device: i32, error: *mut *mut c_char) -> *mut C_tensor;
     fn tca_set_rng_state(device: i32, state: *const C_tensor, error: *mut *mut c_char);
     fn tca_seed(device: i32, seed: u64, error: *mut *mut c_char);
+    fn tca_copy_of(tensor: *const C_tensor, error: *mut *mut c_char) -> *mut C_tensor;
+    fn tca_put_back(tensor: *const C_tensor, copy: *const C_tensor, error: *mut *mut c_char) -> i32;
     fn tca_set_eval(module: *const CModule_, error: *mut *mut c_char);
     fn tca_free_message(message: *mut c_char);
     fn tca_value_text(event: *const RawEvent, outputs: i32, i: usize) -> *mut c_char;
@@ -395,6 +397,18 @@ pub(crate) fn storage_offset(tensor: &Tensor) -> i64 {
 /// Forgets the gradient of a tensor that has been given another shape, and its place in graphs that still exist.
 pub(crate) fn reset_gradient(tensor: &Tensor) -> Result<()> {
     checked!("resetting a gradient", tca_reset_gradient(tensor.as_ptr()))
+}
+
+/// A copy of a tensor, made without being observed.
+pub(crate) fn copy_of(tensor: &Tensor) -> Result<Tensor> {
+    let copy = checked!("copying a tensor", tca_copy_of(tensor.as_ptr()))?;
+    // SAFETY: no error was reported, so the handle is new, not null, and owned by us.
+    Ok(unsafe { Tensor::from_ptr(copy) })
+}
+
+/// Writes a [copy](copy_of) back to its tensor where their numbers differ, without being observed. Returns whether they did.
+pub(crate) fn put_back(tensor: &Tensor, copy: &Tensor) -> Result<bool> {
+    Ok(checked!("putting a tensor back", tca_put_back(tensor.as_ptr(), copy.as_ptr()))? != 0)
 }
 
 /// The module behind a handle; valid while `module` is borrowed.

@@ -1,10 +1,13 @@
 //! How a model wants its images laid out.
 
 use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// How the images of a batch lie in a model's input. `N` counts images, `C` channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum InputLayout {
     /// `[N, C, H, W]`, as PyTorch's networks want it.
@@ -15,6 +18,11 @@ pub enum InputLayout {
 }
 
 impl InputLayout {
+    /// Whether it is the usual one.
+    pub(crate) fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// A batch `[N, C, H, W]`, laid out so; other inputs than images stay as they are.
     pub(super) fn arrange(self, input: &Tensor) -> Result<Tensor> {
         match (self, input.dim()) {

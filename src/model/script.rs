@@ -1,7 +1,9 @@
 //! What a TorchScript module holds and returns.
 
+use super::kept::Kept;
 use super::outputs::Output;
 use crate::{Error, Result};
+use std::rc::Rc;
 use tch::{CModule, Device, IValue, TchError, Tensor};
 
 /// Its parameters and buffers.
@@ -11,9 +13,10 @@ pub(super) fn named(module: &CModule) -> Result<Vec<(String, Tensor)>> {
     Ok(all)
 }
 
-/// How many numbers the buffers of a module hold.
-pub(super) fn buffers(module: &CModule) -> Result<u64> {
-    Ok(crate::hook::ffi::named_buffers(module)?.iter().map(|(_, t)| t.numel() as u64).sum())
+/// How many numbers its buffers hold, and the buffers.
+pub(super) fn buffers(module: &CModule) -> Result<(u64, Rc<Kept>)> {
+    let buffers: Vec<Tensor> = crate::hook::ffi::named_buffers(module)?.into_iter().map(|(_, t)| t).collect();
+    Ok((buffers.iter().map(|t| t.numel() as u64).sum(), Rc::new(Kept::new(buffers))))
 }
 
 /// Where its parameters live.

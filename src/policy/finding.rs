@@ -93,18 +93,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Something about a policy, or the baseline, that its author should know. Sorted by its fields in this order.
+/// Something about a policy, the baseline or the model that its author should know. Sorted by its fields in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {
     /// What kind.
     pub code: Code,
     /// `warn` or `deny`; one of level `deny` fails the run.
     pub level: Level,
-    /// The policy's name; none when it is about the baseline.
+    /// The policy's name; none when it is about the baseline or the model.
     pub policy: Option<String>,
     /// What is the matter, lower case, without a full stop.
     pub message: String,
-    /// The place in the policy, or the baseline's file.
+    /// The place in the policy, or the file of the baseline or model.
     pub location: Location,
 }
 

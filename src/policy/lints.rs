@@ -1,10 +1,10 @@
-//! How grave it is when a policy itself is out of date.
+//! How grave it is when a policy itself is out of date, or something about the model is not as it should be.
 
 use super::{Code, Level};
 use std::collections::BTreeMap;
 
 /// The codes that `[lints]` may set.
-pub(super) const CODES: [Code; 10] = [
+pub(super) const CODES: [Code; 11] = [
     Code::UnmatchedRule,
     Code::UnmatchedException,
     Code::UnmatchedWaiver,
@@ -15,6 +15,7 @@ pub(super) const CODES: [Code; 10] = [
     Code::UnmeasuredConcept,
     Code::UnmeasuredScore,
     Code::StaleBaseline,
+    Code::TrainingMode,
 ];
 
 /// The lint called `name`.

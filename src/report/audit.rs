@@ -47,6 +47,9 @@ pub struct ModelInfo {
     pub name: String,
     /// Numbers in its parameters.
     pub parameters: u64,
+    /// What it computes as in training, in a sentence; none for a model in evaluation mode.
+    #[serde(default)]
+    pub training: Option<String>,
     /// The audited sites, in order of execution.
     pub sites: Vec<SiteInfo>,
 }

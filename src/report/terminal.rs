@@ -4,7 +4,7 @@ mod columns;
 
 use super::escape::line;
 use super::{Origin, Report, plural, tables, thousands};
-use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict};
+use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict, Notice};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
 
@@ -199,11 +199,17 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
 }
 
 fn notices(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    if report.notices.is_empty() {
+    let (of_model, of_policies): (Vec<_>, Vec<_>) = report.notices.iter().partition(|n| n.code.is_about_the_model());
+    noticed("about the model", &of_model, style, out)?;
+    noticed("about the policies", &of_policies, style, out)
+}
+
+fn noticed(title: &str, notices: &[&Notice], style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if notices.is_empty() {
         return Ok(());
     }
-    heading("about the policies", style, out)?;
-    for n in &report.notices {
+    heading(title, style, out)?;
+    for n in notices {
         let label = level_paint(n.level).on(&format!("{}[{}]", n.level, n.code), style.color);
         let about = n.policy.as_ref().map_or(String::new(), |p| format!("{}: ", line(p)));
         let place = Paint::Dim.on(&format!("[{}]", line(&n.location.to_string())), style.color);

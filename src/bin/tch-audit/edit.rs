@@ -3,7 +3,7 @@
 mod evaluate;
 mod units;
 
-use crate::input::Input;
+use crate::input::{Input, positive};
 use crate::{Common, output};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueHint};
@@ -14,7 +14,7 @@ use tch_audit::Traced;
 use tch_audit::edit::journal::{Journal, Originals};
 use tch_audit::edit::{Cost, Edit, LeftOut, Method, NoOptimizer};
 use tch_audit::graph::Mask;
-use tch_audit::{Model, UnitId, exit};
+use tch_audit::{UnitId, exit};
 use units::Units;
 
 /// Mask, zero or prune units of a TorchScript model, or take an edit back.
@@ -80,6 +80,9 @@ struct What {
     dry_run: bool,
     #[command(flatten)]
     input: Input,
+    /// At most so many images per forward pass: 1 for a file that was traced with one image and takes no more.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
+    batch_size: usize,
     #[command(flatten)]
     evaluate: Evaluate,
 }
@@ -114,9 +117,9 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     };
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
-    let model = Model::load(&what.model)?;
-    let example = what.input.noise(2);
-    let graph = Traced::new(&model, &example)?;
+    let model = what.input.load(&what.model, what.batch_size)?;
+    let example = what.input.noise(model.at_most(2) as i64);
+    let graph = what.input.trace(&model, &example, common)?;
     let (edit, left_out) = planned(method, &graph, &wanted, &what.units, &example)?;
     for (unit, reason) in left_out.iter().filter(|_| !common.quiet) {
         output::note(&format!("note: {unit} is left out: {reason}"));
@@ -125,11 +128,12 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
         bail!("none of the {} units can be {}", wanted.len(), method.past());
     };
     let originals = Originals::before(&edit, &graph)?;
+    let copy = || what.input.load(&what.model, what.batch_size);
     let before = match &images {
-        Some(images) => Some(what.evaluate.before(&what.model, &graph, &edit, images)?),
+        Some(images) => Some(what.evaluate.before(&copy, &graph, &edit, images)?),
         None => None,
     };
-    let edited = edit.apply(&graph, &example, NoOptimizer)?;
+    let edited = edit.apply(&graph, &example, NoOptimizer).map_err(|error| random(error, &graph))?;
     let costs = match &edit {
         Edit::Zero(_) => (Cost::of(&graph), Cost::of(&graph)),
         Edit::Prune(plan) => (plan.before, plan.after),
@@ -142,10 +146,24 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
         print_plan(&edit, costs, edited.difference(), out.as_deref())?;
     }
     if let (Some(images), Some(before)) = (&images, before) {
-        let table = what.evaluate.after(&what.model, &model, &edit, &example, images, before)?;
+        let table = what.evaluate.after(&copy, &model, &edit, &example, images, before)?;
         output::print(|to| to.write_all(table.as_bytes()))?;
     }
     Ok(exit::CLEAN)
+}
+
+/// An edit that did not verify, of a model that draws random numbers: that is why.
+fn random(error: tch_audit::Error, graph: &Traced<'_>) -> anyhow::Error {
+    let verified = matches!(error, tch_audit::Error::RolledBack { .. });
+    let error = anyhow::Error::new(error);
+    if verified && graph.training().is_random() {
+        error.context(
+            "the model draws random numbers in every pass, and others when it has another size: it cannot be seen whether \
+             the edit holds (`tch-audit explain training-mode`)",
+        )
+    } else {
+        error
+    }
 }
 
 /// The plan, and what of a list of findings it leaves out. What is asked for by name is edited as a whole or not at all.
@@ -169,9 +187,9 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     );
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
-    let model = Model::load(&what.model)?;
-    let example = what.input.noise(2);
-    let graph = Traced::new(&model, &example)?;
+    let model = what.input.load(&what.model, what.batch_size)?;
+    let example = what.input.noise(model.at_most(2) as i64);
+    let graph = what.input.trace(&model, &example, common)?;
     let mut masks = Vec::new();
     for id in &wanted {
         let mask = Mask { site: graph.site(&id.site)?.clone(), units: vec![id.unit] };
@@ -179,8 +197,13 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     }
     let plain = model.forward(&example)?;
     let masked = graph.read_masked(&[], &masks, &example, |_, _| Ok(()))?;
-    let change = (&masked - &plain).abs().max().double_value(&[]);
-    let scale = plain.abs().max().double_value(&[]);
+    let largest = |t: &tch::Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
+    let compared = || Ok::<_, tch::TchError>((largest(&masked.f_sub(&plain)?)?, largest(&plain)?));
+    let (change, scale) = compared().map_err(|error| {
+        let error = error.to_string();
+        let line = error.lines().next().unwrap_or_default().trim_start_matches("Internal torch error: ");
+        anyhow::anyhow!("the model's output, of shape {:?}, cannot be compared with another: {line}", plain.size())
+    })?;
     ensure!(scale.is_finite(), "the model's output on noise is not finite: nothing can be compared with it");
     let table = match &images {
         Some(images) => what.evaluate.masked(&graph, &masks, images)?,

@@ -3,22 +3,19 @@
 use super::{Found, SCRIPT, pickled};
 use crate::{Error, Result};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use zip::ZipArchive;
 
 /// Of the pickle of an archive so many bytes are read.
 const MAX_PICKLE: u64 = 1 << 26;
+/// So many of the last bytes of an archive are looked at, where its list cannot be read.
+const MAX_LIST: u64 = 1 << 20;
 
 /// What the archive is; `None` for TorchScript.
 pub(super) fn found(path: &Path) -> Result<Option<Found>> {
     let file = File::open(path).map_err(Error::io("read", path))?;
-    let Ok(mut archive) = ZipArchive::new(file) else {
-        return Ok(Some(Found::new(
-            "the beginning of a zip archive, whose end is missing or damaged",
-            "copy or download it again",
-        )));
-    };
+    let Ok(mut archive) = ZipArchive::new(file) else { return by_its_end(path) };
     let names: Vec<String> = archive.file_names().filter_map(Result::ok).map(|n| n.into_owned()).collect();
     // Everything lies in one folder, called after the file when it was written.
     let inside = |name: &str| names.iter().find(|n| *n == name || n.ends_with(&format!("/{name}"))).cloned();
@@ -26,11 +23,9 @@ pub(super) fn found(path: &Path) -> Result<Option<Found>> {
     if inside("constants.pkl").is_some() || inside("model.json").is_some_and(|_| within("tensors/")) {
         return Ok(None);
     }
-    let export = "make a TorchScript file of the network itself: model.eval(), then torch.jit.script(model).save(…); or \
-                  of the program: torch.jit.trace(torch.export.load(…).module(), example, check_trace=False).save(…)";
     let exported = ["archive_format", "serialized_exported_program.json", "models/model.json"];
     if exported.iter().any(|name| inside(name).is_some()) {
-        return Ok(Some(Found::new("a program of torch.export (.pt2), which is no TorchScript", export)));
+        return Ok(Some(program()));
     }
     if within(".data/extern_modules") {
         return Ok(Some(Found::new("an archive of torch.package", SCRIPT)));
@@ -58,4 +53,36 @@ pub(super) fn found(path: &Path) -> Result<Option<Found>> {
         None => "a zip archive with nothing in it".to_string(),
     };
     Ok(Some(Found::new(what, SCRIPT)))
+}
+
+fn program() -> Found {
+    Found::new(
+        "a program of torch.export (.pt2), which is no TorchScript",
+        "make a TorchScript file of the network itself: model.eval(), then torch.jit.script(model).save(…); or of the \
+         program: torch.jit.trace(torch.export.load(…).module(), example, check_trace=False).save(…)",
+    )
+}
+
+/// What an archive is whose list of contents cannot be read, by the names in its last bytes, where this list is. An archive
+/// in an archive is one reason.
+fn by_its_end(path: &Path) -> Result<Option<Found>> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    let mut end = Vec::new();
+    let from = SeekFrom::Start(length.saturating_sub(MAX_LIST));
+    file.seek(from).and_then(|_| file.read_to_end(&mut end)).map_err(Error::io("read", path))?;
+    let has = |name: &[u8]| end.windows(name.len()).any(|bytes| bytes == name);
+    // The last record of an archive.
+    let last = &end[end.len().saturating_sub(1 << 16)..];
+    if !last.windows(4).any(|bytes| bytes == b"PK\x05\x06") {
+        return Ok(Some(Found::new(
+            "the beginning of a zip archive, whose end is missing or damaged",
+            "copy or download it again",
+        )));
+    }
+    if has(b"/archive_format") {
+        return Ok(Some(program()));
+    }
+    // Let libtorch see for itself.
+    Ok(None)
 }

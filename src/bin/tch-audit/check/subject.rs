@@ -10,10 +10,10 @@ use std::path::Path;
 use tch_audit::audit::Settings;
 use tch_audit::diagnostic::Source;
 use tch_audit::exemplars::Held;
-use tch_audit::policy::{Outcome, Policies, check};
+use tch_audit::policy::{Code, Outcome, Policies, check};
 use tch_audit::probe::{ImageStream, example};
 use tch_audit::report::{self, ModelInfo, Report};
-use tch_audit::{Model, Traced, describe};
+use tch_audit::describe;
 
 /// How large a report may be, in bytes.
 const REPORT_LIMIT: u64 = 1 << 30;
@@ -69,6 +69,9 @@ impl<'a> Subject<'a> {
                 if let Some(sayings) = &report.settings.sayings {
                     outcome.hold_to(sayings, policies);
                 }
+                if let Some(training) = &report.model.training {
+                    outcome.say_of_model(policies, Code::TrainingMode, training, &report.model.name);
+                }
                 Ok(Judged { report, outcome, shown: None })
             }
             Subject::Descriptions(file) => {
@@ -97,12 +100,13 @@ fn model(
         );
     };
     let Some(out) = out else { bail!("a model is judged into a folder: give --out DIR") };
-    let model = Model::load(path)?;
+    let input = &arguments.audit.input;
+    let model = input.load(path, arguments.audit.batch_size)?;
     let images = arguments.audit.images(folder)?;
     report::check_writable(out)?;
     let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let cannot = || format!("cannot judge {}", path.display());
-    let traced = Traced::new(&model, &example(&images, 1)?).with_context(cannot)?;
+    let traced = input.trace(&model, &example(&images, 1)?, common).with_context(cannot)?;
     let study = Study { arguments, settings, policies, out, common };
     let audit = study.audit(&traced, &images).with_context(cannot)?;
     let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

@@ -3,7 +3,7 @@
 use crate::input::Input;
 use anyhow::Context;
 use clap::{Args, ValueHint};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::Tensor;
 use tch_audit::Model;
 use tch_audit::Traced;
@@ -40,6 +40,9 @@ pub struct Evaluate {
     seed: u64,
 }
 
+/// Loads the model that is edited once more.
+type Load<'a> = &'a dyn Fn() -> anyhow::Result<Model<'static>>;
+
 /// What was measured before the edit.
 pub struct Before {
     measured: Robustness,
@@ -72,9 +75,9 @@ impl Evaluate {
     }
 
     /// The untouched model, and random units edited in its copies.
-    pub fn before(&self, file: &Path, graph: &Traced<'_>, edit: &Edit, images: &dyn Images) -> anyhow::Result<Before> {
+    pub fn before(&self, load: Load<'_>, graph: &Traced<'_>, edit: &Edit, images: &dyn Images) -> anyhow::Result<Before> {
         let options = self.options()?;
-        let measured = self.measure(graph.model(), || Ok(Model::load(file)?), images, &options)?;
+        let measured = self.measure(graph.model(), load, images, &options)?;
         let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };
         let methods = Methods::new(prune);
         let mut controls = Vec::new();
@@ -82,9 +85,9 @@ impl Evaluate {
             let seed = self.seed.wrapping_add(draw as u64);
             // The sites may have no other units.
             let Some((units, _)) = draw_like(graph, (edit.units(), &methods), images, seed)? else { break };
-            let example = example(images, 2)?;
+            let example = example(images, graph.model().at_most(2))?;
             let edited = || -> anyhow::Result<Model<'static>> {
-                let copy = Model::load(file)?;
+                let copy = load()?;
                 let graph = Traced::new(&copy, &example)?;
                 let _ = Edit::new(edit.method(), &graph, &units)?.apply(&graph, &example, NoOptimizer)?;
                 Ok(copy)
@@ -97,7 +100,7 @@ impl Evaluate {
     /// The edited model against what was measured before, as a table.
     pub fn after(
         &self,
-        file: &Path,
+        load: Load<'_>,
         model: &Model<'_>,
         edit: &Edit,
         example: &Tensor,
@@ -105,7 +108,7 @@ impl Evaluate {
         before: Before,
     ) -> anyhow::Result<String> {
         let copy = || -> anyhow::Result<Model<'static>> {
-            let copy = Model::load(file)?;
+            let copy = load()?;
             let graph = Traced::new(&copy, example)?;
             let _ = edit.apply(&graph, example, NoOptimizer)?;
             Ok(copy)

@@ -217,7 +217,20 @@ impl Audit {
         skipped.extend(exemplars.left_out(images)?);
         let sites = exemplars.units().chunk_by(|a, b| a.id.site == b.id.site).filter_map(|units| units.first());
         let sites = sites.map(|unit| traced.site(&unit.id.site).cloned()).collect::<Result<_>>()?;
-        Ok(Audit { sites, exemplars, units, outcome, describer, sayings, sources, training, skipped, kept, accuracy, seconds })
+        Ok(Audit {
+            sites,
+            exemplars,
+            units,
+            outcome,
+            describer,
+            sayings,
+            sources,
+            training,
+            skipped,
+            kept,
+            accuracy,
+            seconds,
+        })
     }
 }
 

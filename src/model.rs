@@ -332,7 +332,7 @@ impl<'m> Model<'m> {
         let forward = || quietly(|| if gradients { tch::with_grad(pass) } else { tch::no_grad(pass) });
         let seeded = || with_rng_seeded(self.device, SEED, forward);
         // A pass back needs what the pass left.
-        let result = if gradients { seeded() } else { self.kept.around(seeded)? };
+        let result = if gradients { seeded() } else { self.kept.around(prepared, seeded)? };
         let message = match result? {
             Ok(Ok(outputs)) => return Ok(outputs),
             Ok(Err(error)) => error.to_string(),

@@ -737,6 +737,7 @@ fn sample() -> Report {
             name: "resnet20_cifar10.pt".into(),
             parameters: 272_474,
             sites: vec![site("layer1.0.conv1", 1), site("layer3.1.conv2", 4)],
+            ..ModelInfo::default()
         },
         probe: ProbeInfo {
             images: 1000,

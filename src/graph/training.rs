@@ -56,10 +56,16 @@ impl Graph {
     }
 
     fn module(&self, op: usize) -> Option<&str> {
-        let (parameter, _) = self.parameters_of(op).next()?;
-        let name = self.parameters[parameter].as_str();
-        let module = scope::module_of(name);
-        Some(if module.is_empty() { name } else { module })
+        let named = |(p, _): (usize, bool)| {
+            let name = self.parameters[p].as_str();
+            match scope::module_of(name) {
+                // A constant of the code: it says nothing of the place.
+                "" if p >= self.named() => None,
+                "" => Some(name),
+                module => Some(module),
+            }
+        };
+        self.parameters_of(op).find_map(named)
     }
 
     /// Behind which module an operator without parameters lies, or in front of which.
@@ -125,9 +131,9 @@ fn mode(op: &Op) -> Mode {
         // (x, weight, bias, running mean, running variance, take those of the input, …)
         "instance_norm" => yes(flag(5) && is_value(op, 3), Mode::BatchStatistics),
         name if name.contains("batch_norm") => batch_norm(op),
-        "rand" | "rand_like" | "randn" | "randn_like" | "randint" | "randint_like" | "randperm" | "bernoulli" | "normal"
-        | "normal_functional" | "uniform" | "multinomial" | "poisson" | "exponential" | "random" | "log_normal"
-        | "cauchy" | "geometric" | "binomial" | "standard_gamma" | "sample_dirichlet" => Mode::Random,
+        "rand" | "rand_like" | "randn" | "randn_like" | "randint" | "randint_like" | "randperm" | "bernoulli"
+        | "normal" | "normal_functional" | "uniform" | "multinomial" | "poisson" | "exponential" | "random"
+        | "log_normal" | "cauchy" | "geometric" | "binomial" | "standard_gamma" | "sample_dirichlet" => Mode::Random,
         _ => Mode::Evaluation,
     }
 }
@@ -182,7 +188,7 @@ impl fmt::Display for Training {
         }
         let mut follows = Vec::new();
         if self.is_random() {
-            follows.push("its numbers are random, though the same in each run");
+            follows.push("what it computes is random, though the same in each run");
         }
         if !batch_statistics.is_empty() || !no_running_statistics.is_empty() {
             follows.push("what it says of an image depends on the other images of the batch");

@@ -5,6 +5,9 @@ use crate::error::first_line;
 use std::path::Path;
 use tch::TchError;
 
+/// Said of a module that returns no tensor.
+pub(super) const NOTHING: &str = "the module returns no tensor";
+
 /// Why TorchScript could not be loaded.
 pub(super) fn unloadable(path: &Path, error: &TchError) -> Error {
     let line = first_line(&error.to_string());
@@ -77,8 +80,13 @@ pub(super) fn certain(message: &str) -> Option<String> {
              [N, C, H, W] and makes the {kind} of it"
         ));
     }
-    if message.starts_with("forward() expected at most") {
+    if message.starts_with("Expected at most 1 argument(s) for operator 'forward'") {
         return Some("the model takes no input; export a module whose forward takes the images".to_string());
+    }
+    if message == NOTHING {
+        return Some(
+            "the model returns no tensor; export a module whose forward returns its output as one".to_string(),
+        );
     }
     if message.contains("ethod 'forward' is not defined") {
         return Some(

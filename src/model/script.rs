@@ -1,5 +1,6 @@
 //! What a TorchScript module holds and returns.
 
+use super::causes::NOTHING;
 use super::kept::Kept;
 use super::outputs::Output;
 use crate::{Error, Result};
@@ -28,7 +29,7 @@ pub(super) fn device_hint(module: &CModule) -> Device {
 pub(super) fn forward(module: &CModule, xs: &Tensor) -> Result<Vec<Output>, TchError> {
     let mut outputs = Vec::new();
     collect(module.forward_is(&[IValue::Tensor(xs.shallow_clone())])?, "", &mut outputs);
-    if outputs.is_empty() { Err(TchError::Torch("the module returns no tensor".to_string())) } else { Ok(outputs) }
+    if outputs.is_empty() { Err(TchError::Torch(NOTHING.to_string())) } else { Ok(outputs) }
 }
 
 fn collect(value: IValue, at: &str, outputs: &mut Vec<Output>) {

@@ -48,7 +48,7 @@ pub struct ModelInfo {
     /// Numbers in its parameters.
     pub parameters: u64,
     /// What it computes as in training, in a sentence; none for a model in evaluation mode.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<String>,
     /// The audited sites, in order of execution.
     pub sites: Vec<SiteInfo>,

@@ -4,7 +4,7 @@ mod columns;
 
 use super::escape::line;
 use super::{Origin, Report, plural, tables, thousands};
-use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict, Notice};
+use crate::policy::{Finding, Level, Notice, PolicySummary, Standing, Verdict};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
 

@@ -49,7 +49,10 @@ fn files_of_other_programs_are_named_with_the_remedy() {
     for (file, parts) in [
         ("w.safetensors", ["safetensors", "weights without code"]),
         ("empty.pt", ["empty file", "download it again"]),
-        ("module.pt", ["a file of torch.save with a whole module (of class `__main__.Net`)", "torch.jit.script(model)"]),
+        (
+            "module.pt",
+            ["a file of torch.save with a whole module (of class `__main__.Net`)", "torch.jit.script(model)"],
+        ),
         ("half.pt", ["the beginning of a zip archive", "download it again"]),
     ] {
         refused(file, &[], &parts);

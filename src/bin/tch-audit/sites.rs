@@ -115,7 +115,10 @@ fn remark(site: &Site, zero: &Can, prune: &Can) -> String {
         if can.done == 0 {
             text += &format!("; {}", not(&format!("not {what}"), can));
         } else if can.why.is_some() {
-            text += &format!("; {}", not(&format!("{} of {} units tried not {what}", can.tried - can.done, can.tried), can));
+            text += &format!(
+                "; {}",
+                not(&format!("{} of {} units tried not {what}", can.tried - can.done, can.tried), can)
+            );
         }
     }
     text

@@ -8,12 +8,12 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use tch_audit::audit::Settings;
+use tch_audit::describe;
 use tch_audit::diagnostic::Source;
 use tch_audit::exemplars::Held;
 use tch_audit::policy::{Code, Outcome, Policies, check};
 use tch_audit::probe::{ImageStream, example};
 use tch_audit::report::{self, ModelInfo, Report};
-use tch_audit::describe;
 
 /// How large a report may be, in bytes.
 const REPORT_LIMIT: u64 = 1 << 30;

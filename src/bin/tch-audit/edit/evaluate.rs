@@ -75,7 +75,13 @@ impl Evaluate {
     }
 
     /// The untouched model, and random units edited in its copies.
-    pub fn before(&self, load: Load<'_>, graph: &Traced<'_>, edit: &Edit, images: &dyn Images) -> anyhow::Result<Before> {
+    pub fn before(
+        &self,
+        load: Load<'_>,
+        graph: &Traced<'_>,
+        edit: &Edit,
+        images: &dyn Images,
+    ) -> anyhow::Result<Before> {
         let options = self.options()?;
         let measured = self.measure(graph.model(), load, images, &options)?;
         let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };

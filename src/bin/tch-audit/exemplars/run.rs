@@ -7,8 +7,8 @@ use indicatif::HumanBytes;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch_audit::exemplars::{Compat, Done, Options, Run, Stored, merge as merge_shards};
-use tch_audit::probe::{Corrupt, ImageFolder};
 use tch_audit::exit;
+use tch_audit::probe::{Corrupt, ImageFolder};
 
 pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
     let model_path = arguments.model.as_deref().context("no model")?;

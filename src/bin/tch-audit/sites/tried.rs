@@ -64,7 +64,8 @@ impl<'a> Trials<'a> {
 
     pub fn mask(&mut self, site: &Site) -> bool {
         let mask = || [Mask { site: site.clone(), units: units(site).first().copied().into_iter().collect() }];
-        self.graph.can_mask(site).is_ok() && (self.is_late() || self.graph.read_masked(&[], &mask(), self.example, |_, _| Ok(())).is_ok())
+        self.graph.can_mask(site).is_ok()
+            && (self.is_late() || self.graph.read_masked(&[], &mask(), self.example, |_, _| Ok(())).is_ok())
     }
 
     fn is_late(&self) -> bool {

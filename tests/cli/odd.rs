@@ -61,16 +61,20 @@ fn files_of_other_programs_are_named_with_the_remedy() {
 
 #[test]
 fn one_of_several_outputs_is_chosen() {
-    let model = traced("two.pt", 2, |xs| vec![features(xs), head(&features(xs))]);
-    let ran = sites(&model, &[]);
-    assert!(ran.err.contains("2 tensors (0 [1, 6, 16, 16], 1 [1, 10])"), "{}", ran.err);
-    let ran = sites(&model, &["--model-output", "1"]);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let ran = sites(&model, &["--model-output", "logits"]);
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/outputs/dict.pt");
+    fs::copy(golden, BENCH.path("dict.pt")).unwrap();
+    let ran = sites("dict.pt", &[]);
+    let outputs = "0 or `features` [1, 6, 16, 16], 1 or `logits` [1, 10]";
+    assert!(ran.err.contains(&format!("2 tensors ({outputs})")), "{}", ran.err);
+    for name in ["logits", "1"] {
+        let ran = sites("dict.pt", &["--model-output", name]);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    }
+    let ran = sites("dict.pt", &["--model-output", "logit"]);
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("received `logits`, allowed 0 [1, 6, 16, 16], 1 [1, 10]"), "{}", ran.err);
+    assert!(ran.err.contains(&format!("received `logit`, allowed {outputs}")), "{}", ran.err);
     // The accuracy needs one number per class.
-    let (ran, out) = check(&model, &["--model-output", "1"]);
+    let (ran, out) = check("dict.pt", &["--model-output", "logits"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let report = fs::read_to_string(out.path().join("report/report.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();

@@ -26,8 +26,8 @@ pub use leftovers::Leftovers;
 use crate::describe::{DescribedUnit, Describer, concepts};
 use crate::evidence::{EvidenceSource, Painted};
 use crate::exemplars::{self, Held};
-use crate::graph::{Coverage, Site, Traced};
-use crate::policy::{self, Date, Level, Outcome, Policies, Standing};
+use crate::graph::{Coverage, Site, Traced, Training};
+use crate::policy::{self, Code, Date, Level, Outcome, Policies, Standing};
 use crate::probe::{Images, Skipped};
 use crate::stats::Accuracy;
 use crate::{Error, Model, Result, UnitId, evaluate, probe};
@@ -105,6 +105,8 @@ pub struct Audit {
     pub sayings: Option<Vec<String>>,
     /// The sources of evidence that were asked, by name.
     pub sources: Vec<String>,
+    /// What the model computes as in training.
+    pub training: Training,
     /// Files that were left out.
     pub skipped: Vec<Skipped>,
     /// How many units keep their words from an earlier audit.
@@ -188,12 +190,17 @@ impl Audit {
         let (mut units, mut kept) = desk.all()?;
         lap("describe");
         let sayings = settings.describer.sayings();
+        let training = traced.training();
         let judge = |units: &[DescribedUnit]| {
             let mut outcome = policy::check(policies, units, settings.today);
             if let Some(sayings) = &sayings {
                 outcome.hold_to(sayings, policies);
             }
-            outcome.hold_to_coverage(&coverage, policies);
+            let file = traced.model().file().unwrap_or("model");
+            outcome.hold_to_coverage(&coverage, policies, file);
+            if !training.is_empty() {
+                outcome.say_of_model(policies, Code::TrainingMode, training.to_string(), file);
+            }
             outcome
         };
         let mut outcome = judge(&units);
@@ -222,6 +229,7 @@ impl Audit {
             describer,
             sayings,
             sources,
+            training,
             skipped,
             kept,
             coverage,

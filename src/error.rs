@@ -36,6 +36,16 @@ pub enum Error {
         /// What the decoder said.
         reason: String,
     },
+    /// A file was given as a model and is something else.
+    #[error("{path} is {what}; {remedy}")]
+    NotTorchScript {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
     /// An option, a flag or an argument has a value that makes no sense.
     #[error("{what}: received {received}, allowed {allowed}")]
     Invalid {
@@ -234,10 +244,16 @@ pub(crate) fn first_line(message: &str) -> String {
     let text = unwrapped.as_deref().unwrap_or(message);
     let text = text.strip_prefix("Internal torch error: ").unwrap_or(text);
     // A TorchScript traceback ends with the line that says what went wrong.
-    if text.contains("Traceback of TorchScript")
-        && let Some(line) = text.lines().find_map(|l| l.trim().strip_prefix("RuntimeError: "))
-    {
-        return line.to_string();
+    if text.contains("Traceback of TorchScript") {
+        if let Some(line) = text.lines().find_map(|l| l.trim().strip_prefix("RuntimeError: ")) {
+            return line.to_string();
+        }
+        // The model's own: `builtins.ValueError: …`.
+        let raised =
+            |l: &&str| l.split_once(": ").is_some_and(|(kind, _)| kind.ends_with("Error") && !kind.contains(' '));
+        if let Some((_, line)) = text.lines().rfind(raised).and_then(|l| l.split_once(": ")) {
+            return line.to_string();
+        }
     }
     text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("no message").to_string()
 }

@@ -68,7 +68,7 @@ impl std::fmt::Debug for Evaluation {
 /// the images returns.
 pub fn correct(traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<Vec<bool>> {
     let forward = |batch: &Batch, _: &Tensor| traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()));
-    Ok(Answers::read(images, BATCH, forward)?.right)
+    Ok(Answers::read(images, traced.model().at_most(BATCH), forward)?.right)
 }
 
 /// What a model says of some images.
@@ -149,7 +149,8 @@ pub(crate) fn agree(output: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
         let expected = format!("[{}, classes]", n.first().copied().unwrap_or_default());
         return Err(Error::Shape { what: "the model's output".to_string(), received: size, expected });
     }
-    let guess = output.argmax(1, false).to_device(tch::Device::Cpu);
+    let guess = output.f_argmax(1, false).and_then(|guess| guess.f_to_device(tch::Device::Cpu));
+    let guess = guess.map_err(Error::torch("reading which class the model answers"))?;
     let equal = guess.eq_tensor(&labels.to_kind(Kind::Int64)).to_kind(Kind::Uint8);
     let equal: Vec<u8> = (&equal).try_into().map_err(Error::torch("comparing with the labels"))?;
     Ok(equal.into_iter().map(|e| e == 1).collect())

@@ -32,11 +32,13 @@ mod scope;
 pub(crate) mod site;
 mod trace;
 mod traced;
+mod training;
 
 pub use coverage::{Coverage, UnreadLayer};
 pub use read::Mask;
 pub use site::{Layout, Site, SiteKind};
 pub use traced::Traced;
+pub use training::Training;
 
 use crate::{Error, Model, Result};
 use tch::Tensor;

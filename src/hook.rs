@@ -8,9 +8,9 @@
 pub(crate) mod ffi;
 
 use crate::{Error, Result};
-use ffi::{Client, Failure, Side, kind};
+use ffi::{Client, Failure, Generator, Side, kind};
 use std::cell::Cell;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 pub use ffi::Event;
 
@@ -181,14 +181,33 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 /// # Errors
 /// [`Error::Torch`] when a generator cannot be read or written.
 pub fn with_rng_restored<R>(device: Device, work: impl FnOnce() -> R) -> Result<R> {
-    let mut likes = vec![Tensor::zeros([0], (Kind::Float, Device::Cpu))];
-    if device != Device::Cpu {
-        likes.push(Tensor::zeros([0], (Kind::Float, device)));
-    }
-    let states = likes.iter().map(ffi::rng_state).collect::<Result<Vec<_>>>()?;
+    restored(&generators(device), work)
+}
+
+/// As [`with_rng_restored`], with the generators started anew before `work`: what draws random numbers in it draws the
+/// same ones each time.
+///
+/// # Errors
+/// As there.
+pub(crate) fn with_rng_seeded<R>(device: Device, seed: u64, work: impl FnOnce() -> R) -> Result<R> {
+    let generators = generators(device);
+    restored(&generators, || {
+        generators.iter().try_for_each(|generator| generator.seed(seed))?;
+        Ok(work())
+    })?
+}
+
+/// Those that a pass on `device` may use.
+fn generators(device: Device) -> Vec<Generator> {
+    let own = Generator::of(device).filter(|own| *own != Generator::CPU);
+    [Generator::CPU].into_iter().chain(own).collect()
+}
+
+fn restored<R>(generators: &[Generator], work: impl FnOnce() -> R) -> Result<R> {
+    let states = generators.iter().map(|generator| generator.state()).collect::<Result<Vec<_>>>()?;
     let result = work();
-    for (like, state) in likes.iter().zip(&states) {
-        ffi::set_rng_state(like, state)?;
+    for (generator, state) in generators.iter().zip(&states) {
+        generator.restore(state)?;
     }
     Ok(result)
 }

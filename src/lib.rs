@@ -150,6 +150,7 @@ pub mod graph;
 pub mod hook;
 mod model;
 mod pass;
+mod pickle;
 pub mod policy;
 pub mod probe;
 mod progress;
@@ -162,7 +163,7 @@ mod unit;
 pub use concept::ConceptName;
 pub use error::{Error, Result};
 pub use graph::Traced;
-pub use model::{IntoModel, Model, Outputs};
+pub use model::{InputLayout, IntoModel, Model, Outputs};
 pub use reason::Reason;
 pub use unit::{Region, UnitId};
 

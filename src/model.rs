@@ -1,32 +1,48 @@
 //! A forward pass with named tensors: the one view that the rest of the crate has of a user's model.
 
+mod causes;
+mod foreign;
+mod gradient;
 mod into;
+mod kept;
+mod layout;
 mod outputs;
+mod quiet;
+mod script;
+mod trial;
 
 pub use into::IntoModel;
+pub use layout::InputLayout;
 pub use outputs::Outputs;
 
 use crate::error::first_line;
-use crate::hook::panic_message;
+use crate::hook::{ffi, with_rng_seeded};
 use crate::{Error, Result};
-use std::cell::Cell;
+use kept::Kept;
+use outputs::Output;
+use quiet::quietly;
+use script::{buffers, device_hint, named};
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Once;
 use tch::nn::{ModuleT, VarStore};
-use tch::{CModule, Device, IValue, Kind, TchError, Tensor};
+use tch::{CModule, Device, Kind, TchError, Tensor};
 
-type Forward<'m> = Rc<dyn Fn(&Tensor) -> Result<Vec<Tensor>, TchError> + 'm>;
+type Forward<'m> = Rc<dyn Fn(&Tensor) -> Result<Vec<Output>, TchError> + 'm>;
+
+/// Where libtorch's random numbers start in every pass.
+const SEED: u64 = 0;
 
 /// A model whose forward pass can be run and whose parameters have names.
 ///
-/// Passes run without gradients and in evaluation mode. The handles are shared with the model: writing to a parameter
+/// Passes run without gradients and in evaluation mode. One that draws random numbers draws the same ones each time, and
+/// libtorch's generators are left as they were; so are the buffers that a TorchScript module writes to. The handles are shared with the model: writing to a parameter
 /// here writes to the model. A clone is the same model, and costs next to nothing.
 #[derive(Clone)]
 pub struct Model<'m> {
     name: Option<Rc<str>>,
+    /// Where it was loaded from.
+    file: Option<Rc<str>>,
     forward: Forward<'m>,
     parameters: Rc<[(String, Tensor)]>,
     /// How many of them are buffers, which no training changes; of a tch network this is not known.
@@ -34,6 +50,13 @@ pub struct Model<'m> {
     device: Device,
     kind: Kind,
     script: Option<Script<'m>>,
+    /// The buffers of a module.
+    kept: Rc<Kept>,
+    /// Which of the tensors that it returns is its output; the first unless it is said.
+    output: Option<Rc<str>>,
+    layout: InputLayout,
+    /// At most so many images go through it at once.
+    batch_size: usize,
 }
 
 /// The module behind a TorchScript model.
@@ -82,13 +105,48 @@ impl<'m> Model<'m> {
     /// # Ok(()) }
     /// ```
     pub fn from_fn<O: Outputs>(vs: &VarStore, forward: impl Fn(&Tensor) -> O + 'm) -> Self {
-        Self::from_parts(vs.variables(), vs.device(), Rc::new(move |xs| forward(xs).tensors()), None)
+        let forward = move |xs: &Tensor| forward(xs).tensors().map(Output::by_place);
+        Self::from_parts(vs.variables(), vs.device(), Rc::new(forward), None)
+    }
+
+    /// The file that it was loaded from, as it was asked for; none for a model that was made in memory.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    /// How its images are laid out.
+    pub fn input_layout(&self) -> InputLayout {
+        self.layout
     }
 
     /// The same model with a name, which tells it from others that the same [auditor](crate::auditor) sees.
     #[must_use]
     pub fn named(self, name: impl AsRef<str>) -> Self {
         Self { name: Some(name.as_ref().into()), ..self }
+    }
+
+    /// The same model, of whose outputs another one counts as its output: by its key in a dictionary (`logits`), its place
+    /// in a tuple (`1`), or both (`1.boxes`). Whether there is one is seen when it runs.
+    #[must_use]
+    pub fn with_output(self, name: impl AsRef<str>) -> Self {
+        Self { output: Some(name.as_ref().into()), ..self }
+    }
+
+    /// The same model, whose images are laid out so. Everything else, gradients included, stays `[N, C, H, W]`.
+    #[must_use]
+    pub fn with_input_layout(self, layout: InputLayout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// The same model, which is shown at most so many images at once, at least one, whatever the size of batches elsewhere.
+    #[must_use]
+    pub fn with_batch_size(self, images: usize) -> Self {
+        Self { batch_size: images.max(1), ..self }
+    }
+
+    /// How many images to show it at once where `wanted` would be good.
+    pub fn at_most(&self, wanted: usize) -> usize {
+        wanted.min(self.batch_size)
     }
 
     /// Its name, if it was [given](Self::named) one.
@@ -106,55 +164,49 @@ impl<'m> Model<'m> {
     /// [`Error::Torch`] when the module does not list its parameters.
     pub fn script(module: &'m CModule) -> Result<Self> {
         let parameters = named(module)?;
-        let forward = Rc::new(move |xs: &Tensor| script_forward(module, xs));
+        let forward = Rc::new(move |xs: &Tensor| script::forward(module, xs));
         let model = Self::from_parts(parameters, device_hint(module), forward, Some(Script::Borrowed(module)));
-        Ok(Self { buffers: buffers(module)?, ..model })
+        let (buffers, kept) = buffers(module)?;
+        Ok(Self { buffers, kept, ..model })
     }
 
     /// Loads a TorchScript file, scripted, traced or frozen, onto the CPU, in evaluation mode.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, [`Error::Torch`] when it is not TorchScript.
+    /// [`Error::Io`] when the file cannot be read, [`Error::NotTorchScript`] with what it is when it is something else,
+    /// [`Error::Torch`] when libtorch cannot load it.
     pub fn load(path: impl AsRef<Path>) -> Result<Model<'static>> {
         let path = path.as_ref();
-        let is_archive = || {
-            use std::io::Read;
-            let mut start = [0; 2];
-            std::fs::File::open(path)?.read(&mut start).map(|_| start == *b"PK")
-        };
-        if !is_archive().map_err(Error::io("read", path))? {
-            let received = "a file that is no zip archive";
-            return Err(Error::invalid(
-                path.display().to_string(),
-                received,
-                "a TorchScript file, as torch.jit.save writes",
-            ));
-        }
-        let during = format!("loading {} as TorchScript", path.display());
-        let mut module = CModule::load_on_device(path, Device::Cpu).map_err(Error::torch(during.clone()))?;
-        // A frozen module has no training mode to leave; libtorch says so by failing.
-        if let Err(error) = module.f_set_eval() {
-            tracing::debug!(%error, "the module has no evaluation mode");
-        }
+        foreign::check(path)?;
+        let module = CModule::load_on_device(path, Device::Cpu).map_err(|e| causes::unloadable(path, &e))?;
+        ffi::set_eval(&module)?;
         let (parameters, device) = (named(&module)?, device_hint(&module));
         let module = Rc::new(module);
         let owned = Some(Script::Owned(Rc::clone(&module)));
-        let buffers = buffers(&module)?;
-        let model = Model::from_parts(parameters, device, Rc::new(move |xs| script_forward(&module, xs)), owned);
-        Ok(Model { buffers, ..model })
+        let (buffers, kept) = buffers(&module)?;
+        let model = Model::from_parts(parameters, device, Rc::new(move |xs| script::forward(&module, xs)), owned);
+        Ok(Model { buffers, kept, file: Some(path.display().to_string().into()), ..model })
     }
 
     /// The same parameters behind another forward pass.
     pub(crate) fn with_forward<'a>(&'a self, forward: impl Fn(&Tensor) -> Result<Tensor> + 'a) -> Model<'a> {
-        let forward = move |xs: &Tensor| forward(xs).map(|y| vec![y]).map_err(|e| TchError::Torch(e.to_string()));
+        let forward = move |xs: &Tensor| {
+            forward(xs).map(|y| Output::by_place(vec![y])).map_err(|e| TchError::Torch(e.to_string()))
+        };
         Model {
             name: self.name.clone(),
+            file: self.file.clone(),
             forward: Rc::new(forward),
             parameters: Rc::clone(&self.parameters),
             buffers: self.buffers,
             device: self.device,
             kind: self.kind,
             script: None,
+            // As the pass itself does it.
+            kept: Rc::default(),
+            output: None,
+            layout: InputLayout::default(),
+            batch_size: self.batch_size,
         }
     }
 
@@ -180,7 +232,20 @@ impl<'m> Model<'m> {
     ) -> Self {
         let parameters: BTreeMap<String, Tensor> = parameters.into_iter().collect();
         let kind = parameters.values().map(Tensor::kind).find(|k| is_float(*k)).unwrap_or(Kind::Float);
-        Self { name: None, forward, parameters: parameters.into_iter().collect(), buffers: 0, device, kind, script }
+        Self {
+            name: None,
+            file: None,
+            forward,
+            parameters: parameters.into_iter().collect(),
+            buffers: 0,
+            device,
+            kind,
+            script,
+            kept: Rc::default(),
+            output: None,
+            layout: InputLayout::default(),
+            batch_size: usize::MAX,
+        }
     }
 
     /// The module behind it; `None` for a tch network.
@@ -223,11 +288,16 @@ impl<'m> Model<'m> {
     /// # Errors
     /// [`Error::Forward`] with the first line of libtorch's message, also when the model panics.
     pub fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        self.run(&self.prepare(input)?)
+        self.run(&self.prepare(input)?).map_err(|error| self.explained(error, input))
     }
 
-    /// `input` as the model wants it: on its device, in its kind.
+    /// `input`, `[N, C, H, W]`, as the model wants it: on its device, in its kind and layout.
     pub(crate) fn prepare(&self, input: &Tensor) -> Result<Tensor> {
+        self.layout.arrange(&self.moved(input)?)
+    }
+
+    /// `input` on the model's device, in its kind.
+    fn moved(&self, input: &Tensor) -> Result<Tensor> {
         input
             .f_to_device(self.device)
             .and_then(|x| x.f_to_kind(self.kind))
@@ -236,151 +306,46 @@ impl<'m> Model<'m> {
 
     /// [`forward`](Self::forward) on what [`prepare`](Self::prepare) returned.
     pub(crate) fn run(&self, prepared: &Tensor) -> Result<Tensor> {
-        let first = self.run_all(prepared)?.into_iter().next();
-        first.ok_or_else(|| Error::Forward { message: "the model returns no tensor".into(), input: prepared.size() })
+        self.run_all(prepared)?.into_iter().next().ok_or_else(|| self.nothing(prepared))
     }
 
-    /// As [`run`](Self::run), with every tensor that the model returns.
+    /// As [`run`](Self::run), with every tensor that the model returns, its output first.
     pub(crate) fn run_all(&self, prepared: &Tensor) -> Result<Vec<Tensor>> {
-        let forward = || tch::no_grad(|| (self.forward)(prepared));
-        let message = match quietly(forward) {
-            Ok(Ok(output)) => return Ok(output),
+        self.outputs_of(prepared, false)
+    }
+
+    /// What the model returns for an example, `[N, C, H, W]`, one line each: `0 or `logits` [2, 10]`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn outputs(&self, example: &Tensor) -> Result<Vec<String>> {
+        let outputs = self.called(&self.prepare(example)?, false)?;
+        Ok(outputs.iter().enumerate().map(|(i, output)| outputs::described(i, output)).collect())
+    }
+
+    fn outputs_of(&self, prepared: &Tensor, gradients: bool) -> Result<Vec<Tensor>> {
+        outputs::chosen(self.called(prepared, gradients)?, self.output.as_deref())
+    }
+
+    fn called(&self, prepared: &Tensor, gradients: bool) -> Result<Vec<Output>> {
+        let pass = || (self.forward)(prepared);
+        let forward = || quietly(|| if gradients { tch::with_grad(pass) } else { tch::no_grad(pass) });
+        let seeded = || with_rng_seeded(self.device, SEED, forward);
+        // A pass back needs what the pass left.
+        let result = if gradients { seeded() } else { self.kept.around(prepared, seeded)? };
+        let message = match result? {
+            Ok(Ok(outputs)) => return Ok(outputs),
             Ok(Err(error)) => error.to_string(),
             Err(panic) => panic,
         };
         Err(Error::Forward { message: first_line(&message), input: prepared.size() })
     }
 
-    /// The gradient of the summed cross-entropy loss with respect to the input, and the logits, in evaluation mode.
-    ///
-    /// The parameters are left as they are: their own gradients are not touched, and whether they want any is not
-    /// changed. A TorchScript module that has run with gradients is rewritten by the JIT, and its sites may then not be
-    /// found: call this on a second copy, loaded again.
-    ///
-    /// **Shapes:** `input` is `[N, C, H, W]`, `labels` `[N]` of an integer kind; the gradient has the shape of `input`,
-    /// the logits are `[N, classes]`. Both are on the model's device and in its kind.
-    ///
-    /// # Errors
-    /// [`Error::Forward`] when the pass fails or panics; [`Error::Shape`] when output or labels have another shape;
-    /// [`Error::Invalid`] for labels that are no classes, and when the output does not depend on the input by operators
-    /// that have derivatives; [`Error::Torch`] when the pass back fails.
-    pub fn input_gradient(&self, input: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
-        let leaf = self.prepare(input)?.f_detach().and_then(|x| x.f_set_requires_grad(true));
-        let leaf = leaf.map_err(Error::torch(GRADIENT))?;
-        let message = match quietly(|| tch::with_grad(|| (self.forward)(&leaf))) {
-            Ok(Ok(outputs)) => {
-                let logits = outputs.first().ok_or_else(|| Error::Forward {
-                    message: "the model returns no tensor".to_string(),
-                    input: leaf.size(),
-                })?;
-                return Ok((loss_gradient(&leaf, logits, labels)?, logits.detach()));
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(panic) => panic,
-        };
-        Err(Error::Forward { message: first_line(&message), input: leaf.size() })
+    fn nothing(&self, input: &Tensor) -> Error {
+        Error::Forward { message: "the model returns no tensor".to_string(), input: input.size() }
     }
-}
-
-const GRADIENT: &str = "computing the gradient of the loss with respect to the input";
-
-/// The gradient of the summed cross-entropy loss with respect to `leaf` alone, of which `logits` were computed.
-fn loss_gradient(leaf: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let (size, n) = (logits.size(), leaf.size().first().copied().unwrap_or(0));
-    let shape =
-        |what: &str, received: Vec<i64>, expected: String| Error::Shape { what: what.into(), received, expected };
-    let &[rows, classes] = size.as_slice() else {
-        return Err(shape("the model's output", size, format!("[{n}, classes]")));
-    };
-    if rows != n {
-        return Err(shape("the model's output", size, format!("[{n}, classes]")));
-    }
-    if labels.size() != [n] {
-        return Err(shape("labels", labels.size(), format!("[{n}], one per image")));
-    }
-    if !matches!(labels.kind(), Kind::Uint8 | Kind::Int8 | Kind::Int16 | Kind::Int | Kind::Int64) {
-        return Err(Error::invalid("labels", format!("kind {:?}", labels.kind()), "an integer kind"));
-    }
-    let labels = labels.f_to_kind(Kind::Int64).and_then(|l| l.f_to_device(Device::Cpu));
-    let labels = labels.map_err(Error::torch(GRADIENT))?;
-    let values = Vec::<i64>::try_from(&labels).map_err(Error::torch(GRADIENT))?;
-    if let Some((i, label)) = values.iter().enumerate().find(|(_, l)| !(0..classes).contains(*l)) {
-        return Err(Error::invalid(format!("label of image {i}"), label, format!("0 to {}", classes - 1)));
-    }
-    let none = || {
-        let allowed = "a model whose output depends on its input by operators with derivatives";
-        Error::invalid("gradient of the loss with respect to the input", "none", allowed)
-    };
-    if !logits.requires_grad() {
-        return Err(none());
-    }
-    // In double precision, so that the loss of an image that the model is sure of still has a gradient.
-    let backward = || {
-        let labels = labels.f_to_device(logits.device())?;
-        let loss = logits.f_to_kind(Kind::Double)?;
-        let loss = loss.f_cross_entropy_loss::<Tensor>(&labels, None, tch::Reduction::Sum, -100, 0.0)?;
-        Tensor::f_run_backward(&[loss], &[leaf], false, false)
-    };
-    let gradients = tch::with_grad(backward).map_err(Error::torch(GRADIENT))?;
-    gradients.into_iter().next().filter(Tensor::defined).map(|g| g.detach()).ok_or_else(none)
 }
 
 fn is_float(kind: Kind) -> bool {
     matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
-}
-
-fn named(module: &CModule) -> Result<Vec<(String, Tensor)>> {
-    let mut all = module.named_parameters().map_err(Error::torch("listing the module's parameters"))?;
-    all.extend(crate::hook::ffi::named_buffers(module)?);
-    Ok(all)
-}
-
-/// How many numbers the buffers of a module hold.
-fn buffers(module: &CModule) -> Result<u64> {
-    Ok(crate::hook::ffi::named_buffers(module)?.iter().map(|(_, t)| t.numel() as u64).sum())
-}
-
-fn device_hint(module: &CModule) -> Device {
-    named(module).ok().and_then(|p| p.first().map(|(_, t)| t.device())).unwrap_or(Device::Cpu)
-}
-
-/// Runs a module and collects the tensors that it returns, in order.
-fn script_forward(module: &CModule, xs: &Tensor) -> Result<Vec<Tensor>, TchError> {
-    fn collect(value: IValue, tensors: &mut Vec<Tensor>) {
-        match value {
-            IValue::Tensor(t) => tensors.push(t),
-            IValue::TensorList(list) => tensors.extend(list),
-            IValue::Tuple(items) | IValue::GenericList(items) => items.into_iter().for_each(|v| collect(v, tensors)),
-            IValue::GenericDict(pairs) => pairs.into_iter().for_each(|(_, v)| collect(v, tensors)),
-            _ => {}
-        }
-    }
-    let mut tensors = Vec::new();
-    collect(module.forward_is(&[IValue::Tensor(xs.shallow_clone())])?, &mut tensors);
-    if tensors.is_empty() { Err(TchError::Torch("the module returns no tensor".to_string())) } else { Ok(tensors) }
-}
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`; a panic is caught and returned as its message, and nothing of it is printed.
-///
-/// tch panics when libtorch fails inside a module, with a message full of C++ frames. The process's panic hook is wrapped
-/// once; it stays as it was for every other thread and for everything outside `work`. Gradient mode is put back.
-fn quietly<R>(work: impl FnOnce() -> R) -> Result<R, String> {
-    static WRAP: Once = Once::new();
-    WRAP.call_once(|| {
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                previous(info);
-            }
-        }));
-    });
-    let _gradients = tch::no_grad_guard();
-    let outer = QUIET.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(outer);
-    result.map_err(|panic| panic_message(panic.as_ref()))
 }

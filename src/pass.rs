@@ -58,7 +58,7 @@ pub(crate) fn run(
     batch_size: usize,
     visitor: &mut dyn Visitor,
 ) -> Result<()> {
-    images.read(numbers, batch_size, Want::Inputs, &mut |batch| {
+    images.read(numbers, traced.model().at_most(batch_size), Want::Inputs, &mut |batch| {
         visitor.begin(&batch);
         if !batch.numbers.is_empty() {
             let _ = traced.read(sites, &batch.input, |i, activation| {
@@ -89,6 +89,14 @@ pub(crate) struct Maps {
 
 impl Maps {
     fn new(site: &Site, activation: &Tensor, images: usize) -> Result<Self> {
+        let received = activation.size();
+        if received.first().is_some_and(|n| *n != images as i64) && images > 1 {
+            let expected = format!(
+                "{images} images first: the model may be traced for a fixed batch; show it one image at a time \
+                 (`--batch-size 1`), or export it for batches of any size"
+            );
+            return Err(shape(&site.name, received, expected));
+        }
         let maps = site.maps(activation)?;
         match maps.size().as_slice() {
             [n, c, h, w] if *n == images as i64 && *c == site.units as i64 && *h > 0 && *w > 0 => {

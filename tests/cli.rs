@@ -3,6 +3,9 @@
 #[path = "cli/study.rs"]
 mod study;
 
+#[path = "cli/odd.rs"]
+mod odd;
+
 use assert_cmd::Command;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

@@ -338,8 +338,7 @@ fn scope_selects_sites_and_reports_globs_that_match_none() {
     let units = [unit("layer3.1", 0, "text"), unit("layer3.1@raw", 0, "text"), unit("layer2", 0, "text")];
     let outcome = check(&policies, &units);
     assert_eq!(units_found(&outcome), ["layer3.1/0"]);
-    let warned: Vec<_> =
-        outcome.notices.iter().map(|w| (w.code, w.location.as_ref().map_or(0, |l| l.column))).collect();
+    let warned: Vec<_> = outcome.notices.iter().map(|w| (w.code, w.location.column)).collect();
     assert_eq!(warned, [(Code::UnmatchedGlob, 21), (Code::UnmatchedGlob, 21)]);
     assert_eq!(outcome.policies[0].units, 1);
 }
@@ -596,7 +595,7 @@ fn lints_have_the_level_that_the_policy_gives_them() {
     assert_eq!(codes(&run("unmatched-exception = 'allow'")), []);
     let strict = run("unmatched-rule = 'deny'\nunmatched-exception = 'allow'");
     assert_eq!(codes(&strict), [(Code::UnmatchedRule, Level::Deny)]);
-    assert_eq!(strict.notices[0].location.clone().unwrap().to_string(), "p.toml:4:16");
+    assert_eq!(strict.notices[0].location.to_string(), "p.toml:4:16");
 }
 
 #[test]
@@ -654,7 +653,7 @@ fn only_new_findings_fail_against_a_baseline() {
     let standings: Vec<_> = outcome.findings.iter().map(|f| f.standing.to_string()).collect();
     assert_eq!(standings, ["known", "known", "new"]);
     assert_eq!(
-        (outcome.notices[0].code, outcome.notices[0].location.as_ref().unwrap().file.as_str()),
+        (outcome.notices[0].code, outcome.notices[0].location.file.as_str()),
         (Code::StaleBaseline, "known.json")
     );
     assert!(outcome.notices[0].message.contains("s/2"));

@@ -328,7 +328,7 @@ fn mixed(nasty: &str) -> Report {
         policy.location.file = nasty.into();
     }
     report.notices[0].message = nasty.into();
-    report.notices[0].location.as_mut().unwrap().file = nasty.into();
+    report.notices[0].location.file = nasty.into();
     report.model.name = nasty.into();
     report.probe.classes = vec![nasty.into()];
     report.finish()
@@ -773,6 +773,7 @@ fn sample() -> Report {
             name: "resnet20_cifar10.pt".into(),
             parameters: 272_474,
             sites: vec![site("layer1.0.conv1", 1), site("layer3.1.conv2", 4)],
+            ..ModelInfo::default()
         },
         probe: ProbeInfo {
             images: 1000,
@@ -811,7 +812,7 @@ fn sample() -> Report {
             level: Level::Warn,
             policy: Some("text".into()),
             message: "`caption` matched no unit".into(),
-            location: Some(place(6, 20)),
+            location: place(6, 20),
         }],
         edit: Some(EditReport {
             action: "zero".into(),

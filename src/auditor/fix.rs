@@ -88,7 +88,7 @@ fn apply(
     methods: &Methods,
     optimizers: impl Optimizers,
 ) -> Result<Done> {
-    let example = probe::example(&setup.probe, 32)?;
+    let example = probe::example(&setup.probe, traced.model().at_most(32))?;
     let mut done = Done { coupled: Vec::new(), difference: 0.0, gone: Vec::new(), undo: Vec::new() };
     let mut zero = methods.those(Method::Zero, chosen);
     let prune = methods.those(Method::Prune, chosen);

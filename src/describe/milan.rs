@@ -30,7 +30,6 @@ mod encoder;
 mod indexer;
 mod lm;
 mod lstm;
-mod pickle;
 mod pool;
 mod search;
 mod speaker;

@@ -5,11 +5,11 @@
 
 use super::{Cost, Edit, Method, Slice};
 use crate::files::Staging;
-use crate::{Error, Model, Result, Traced, UnitId};
+use crate::{Error, InputLayout, Model, Result, Traced, UnitId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 const NAME: &str = "edits.json";
 const FOLDER: &str = "edits";
@@ -51,6 +51,9 @@ pub struct Entry {
     pub difference: f64,
     /// The shape of the example that the edit was verified with.
     pub input: Vec<i64>,
+    /// How the model's images are laid out; not written for `[N, C, H, W]`.
+    #[serde(default, skip_serializing_if = "InputLayout::is_usual")]
+    pub layout: InputLayout,
     /// The file, beside the journal, with the tensors that the edit replaced.
     pub originals: String,
 }
@@ -126,7 +129,7 @@ impl Journal {
         let mut staging = Staging::new(&folder_of(to))?;
         let mut chain = carried(chain_of(from)?, from, &file, &mut staging)?;
         let kept = originals_of(&file, chain.len() + 1);
-        let named: Vec<(&str, Tensor)> = originals.0.iter().map(|(n, t)| (n.as_str(), t.shallow_clone())).collect();
+        let named = originals.0.iter().map(|(n, t)| Ok((n.as_str(), plain(t)?))).collect::<Result<Vec<_>>>()?;
         Tensor::write_safetensors(&named, staging.add(&kept)?)
             .map_err(Error::torch(format!("writing {}", folder_of(to).join(&kept).display())))?;
         let part = staging.add(&file)?;
@@ -143,6 +146,7 @@ impl Journal {
             after,
             difference,
             input: input.to_vec(),
+            layout: model.input_layout(),
             originals: kept,
         };
         chain.push(entry.clone());
@@ -179,11 +183,11 @@ impl Journal {
         let path = folder_of(from).join(&last.originals);
         std::fs::File::open(&path).map_err(Error::io("read", &path))?;
         let read = Tensor::read_safetensors(&path).map_err(Error::torch(format!("reading {}", path.display())))?;
-        let model = Model::load(from)?;
+        let model = Model::load(from)?.with_input_layout(last.layout);
         // Constants have no names but those of a trace.
         let nameless = read.iter().any(|(name, _)| model.parameter(name).is_none());
         let shape = last.input.as_slice();
-        let example = || Tensor::f_zeros(shape, (tch::Kind::Float, model.device())).map_err(Error::torch("tracing"));
+        let example = || Tensor::f_zeros(shape, (Kind::Float, model.device())).map_err(Error::torch("tracing"));
         let graph = if nameless { Some(Traced::new(&model, &example()?)?) } else { None };
         for (name, original) in &read {
             let valid = || model.parameters().iter().map(|(n, _)| n.as_str());
@@ -194,7 +198,8 @@ impl Journal {
                     .map(Tensor::shallow_clone)
                     .ok_or_else(|| Error::unknown("parameter", name, valid()))?,
             };
-            let given = original.f_to_device(tensor.device()).and_then(|t| tensor.f_set_data(&t));
+            let given = as_in(&tensor, original).and_then(|t| t.f_to_device(tensor.device()));
+            let given = given.and_then(|t| tensor.f_set_data(&t));
             given.map_err(Error::torch(format!("restoring `{name}`")))?;
         }
         let beside = Self::beside(to)?;
@@ -224,6 +229,29 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// What a file of safetensors can hold: of complex numbers the real and imaginary parts, in a last dimension of two.
+fn plain(tensor: &Tensor) -> Result<Tensor> {
+    let plain = if is_complex(tensor.kind()) {
+        tensor.f_view_as_real().and_then(|t| t.f_contiguous())
+    } else {
+        Ok(tensor.shallow_clone())
+    };
+    plain.map_err(Error::torch("keeping what an edit replaces"))
+}
+
+/// What [`plain`] made, as the tensor that it is of.
+fn as_in(tensor: &Tensor, kept: &Tensor) -> Result<Tensor, tch::TchError> {
+    if is_complex(tensor.kind()) && !is_complex(kept.kind()) {
+        kept.f_view_as_complex()
+    } else {
+        Ok(kept.shallow_clone())
+    }
+}
+
+fn is_complex(kind: Kind) -> bool {
+    matches!(kind, Kind::ComplexHalf | Kind::ComplexFloat | Kind::ComplexDouble)
 }
 
 /// The edits that a file went through: those of its name in the journal, if it is what the last of them wrote.

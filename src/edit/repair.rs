@@ -93,7 +93,7 @@ impl LastLayer {
     /// [`Error::Invalid`] if there is none; what reading them and the forward pass return.
     pub fn features(&self, traced: &Traced<'_>, masks: &[Mask], images: &dyn Images) -> Result<(Tensor, Vec<usize>)> {
         let (all, mut parts, mut numbers) = ((0..images.len()).collect::<Vec<_>>(), Vec::new(), Vec::new());
-        images.read(&all, BATCH, Want::Inputs, &mut |batch| {
+        images.read(&all, traced.model().at_most(BATCH), Want::Inputs, &mut |batch| {
             if !batch.numbers.is_empty() {
                 let _ = traced.read_masked(std::slice::from_ref(&self.input), masks, &batch.input, |_, features| {
                     parts.push(features.f_to_kind(Kind::Float).map_err(Error::torch("reading features"))?.copy());

@@ -273,6 +273,8 @@ impl Walk<'_> {
                 return Err("its weights are tied to a layer that reads other units through them".to_string());
             }
             for channel in rows {
+                // It may have a bias of its own.
+                self.silence_vector_parameters(index, channel)?;
                 self.mark(output, dimension, channel);
             }
         }

@@ -124,7 +124,7 @@ fn spread(images: &dyn Images) -> Result<Probe> {
 fn mean_loss(traced: &Traced<'_>, masks: &[Mask], probe: &Probe) -> Result<f64> {
     let all: Vec<usize> = (0..probe.len()).collect();
     let mut sum = 0.0;
-    probe.read(&all, BATCH, Want::Inputs, &mut |batch| {
+    probe.read(&all, traced.model().at_most(BATCH), Want::Inputs, &mut |batch| {
         let output = traced.read_masked(&[], masks, &batch.input, |_, _| Ok(()))?;
         let labels = labels(probe, &batch.numbers)?.to_device(output.device());
         let loss = output

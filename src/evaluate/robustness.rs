@@ -204,7 +204,7 @@ fn answers(
     batch_size: usize,
     change: impl Fn(&Batch, &Tensor) -> Result<Tensor>,
 ) -> Result<Answers> {
-    Answers::read(images, batch_size, |batch, labels| {
+    Answers::read(images, model.at_most(batch_size), |batch, labels| {
         let output = model.forward(&change(batch, labels)?)?;
         refuse_nan(&output, |row| {
             let image = batch.numbers.get(row).map_or_else(String::new, |i| images.name(*i).into_owned());
@@ -234,7 +234,7 @@ fn refuse_nan(output: &Tensor, image: impl Fn(usize) -> String) -> Result<()> {
 
 /// An error unless both models say the same of the first images.
 fn same(model: &Model<'_>, copy: &Model<'_>, images: &dyn Images) -> Result<()> {
-    let (difference, largest) = adversarial::difference(model, copy, &example(images, 8)?)?;
+    let (difference, largest) = adversarial::difference(model, copy, &example(images, model.at_most(8))?)?;
     if difference <= SAME * largest.max(1.0) {
         return Ok(());
     }

@@ -25,6 +25,11 @@ macro_rules! codes {
                 match self { $(Code::$variant => $name),* }
             }
 
+            /// Whether it is said of a model, not of a policy.
+            pub fn is_about_the_model(self) -> bool {
+                matches!(self, Code::UnauditedLayers | Code::TrainingMode)
+            }
+
             /// One paragraph: what it means and what to do.
             pub fn explanation(self) -> &'static str {
                 match self { $(Code::$variant => $explanation),* }
@@ -83,6 +88,11 @@ codes! {
          read, or they did not run. `tch-audit sites` lists them with the reasons, and report.json has them under \
          `coverage`. Layers that were left out by choice (`--sites`, the classifier) are not among them. Deny it \
          (`-D unaudited-layers`) where a model must be audited as a whole.";
+    // Notices about the model; their levels are set in `[lints]` too.
+    TrainingMode, "training-mode",
+        "The model computes as in training, or draws random numbers: it was traced before `model.eval()`, so that dropout, \
+         statistics of the batch or stochastic depth are part of its code for ever. What is measured holds for these random \
+         numbers and these batches only, and edits may not verify. Call `model.eval()`, then export it again.";
     // Faults of a file.
     BadEncoding, "bad-encoding",
         "The file is not text in UTF-8. The caret stands at the first byte that is not.";

@@ -90,6 +90,9 @@ fn moved(graph: &Graph, movement: &Movement, from: ValueId, labels: &Tensor) -> 
 /// The labels without dimension `d`, if those of each line along it are equal: all of them, or all that are not foreign
 /// where every line has some.
 fn constant_along(labels: &Tensor, foreign: &Tensor, d: i64) -> Option<Tensor> {
+    if labels.size()[d as usize] == 0 {
+        return None;
+    }
     let one = labels.narrow(d, 0, 1);
     let none = |t: Tensor| t.any().int64_value(&[]) == 0;
     if none(labels.ne_tensor(&one)) {

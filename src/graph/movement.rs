@@ -160,6 +160,9 @@ fn view_of(base: &Value, view: &Value) -> Option<Tensor> {
         return None;
     }
     let (from, to) = (addresses(base).reshape(-1), addresses(view));
+    if from.numel() == 0 || to.numel() == 0 {
+        return None;
+    }
     let last = from.max().int64_value(&[]).max(to.max().int64_value(&[]));
     let mut number = Tensor::zeros([last + 1], (Kind::Int64, Device::Cpu));
     let _ = number.index_copy_(0, &from, &Tensor::arange_start(1, from.size()[0] + 1, (Kind::Int64, Device::Cpu)));

@@ -57,12 +57,12 @@ impl Traced<'_> {
         // Masks come first, so that a site that is masked and read is read masked.
         let routes: Vec<&Route> = masks.iter().map(|m| &m.site.route).chain(sites.iter().map(|s| &s.route)).collect();
         let model = self.model();
-        let input = model.prepare(input)?;
+        let (given, input) = (input, model.prepare(input)?);
         let named: Vec<Tensor> =
             model.parameters().iter().map(|(_, t)| t).chain(&self.constants).map(Tensor::shallow_clone).collect();
         let sizes = named.iter().map(Tensor::numel).collect();
         let follower = RefCell::new(Follower::new(&routes, sizes));
-        let output = hook::observe(
+        let passed = hook::observe(
             &named,
             |numbers| follower.borrow_mut().name(numbers),
             |event| {
@@ -76,7 +76,8 @@ impl Traced<'_> {
                 Ok(())
             },
             || model.run(&input),
-        )??;
+        )?;
+        let output = passed.map_err(|error| model.explained(error, given))?;
         match follower.into_inner().missing() {
             None => Ok(output),
             Some(i) => {

@@ -16,10 +16,11 @@ impl Graph {
         let input = model.prepare(example)?;
         // A frozen TorchScript module shows other operators in its first two passes.
         if model.parameters().is_empty() {
-            let _ = model.run(&input)?;
-            let _ = model.run(&input)?;
+            for _ in 0..2 {
+                let _ = model.run(&input).map_err(|error| model.explained(error, example))?;
+            }
         }
-        let tracer = write_down(model, &input)?;
+        let tracer = write_down(model, &input).map_err(|error| model.explained(error, example))?;
         let mut graph = tracer.finish(model, input.size().first().copied().unwrap_or(1));
         fixed::mark(&mut graph);
         batch::find(&mut graph, model, &input)?;

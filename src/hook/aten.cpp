@@ -163,6 +163,12 @@ auto guarded(char** error, F&& body) -> decltype(body()) {
   return decltype(body())();
 }
 
+at::Device device_of(int32_t code) {
+  if (code == -1) return at::kCPU;
+  if (code == -2) return at::kMPS;
+  return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(code));
+}
+
 }  // namespace
 
 extern "C" {
@@ -285,21 +291,35 @@ void tca_value_numbers(const Event* e, int32_t outputs, size_t i, size_t j, uint
   });
 }
 
-// The state of the random number generator of `like`'s device, as a new tensor owned by the caller.
-at::Tensor* tca_rng_state(const at::Tensor* like, char** error) {
+// The state of the random number generator of a device (-1 the CPU, -2 MPS, else the number of a CUDA device), as a new
+// tensor owned by the caller.
+at::Tensor* tca_rng_state(int32_t device, char** error) {
   return guarded(error, [&]() -> at::Tensor* {
-    auto generator = at::globalContext().defaultGenerator(like->device());
+    at::DisableRecordFunctionGuard quiet;
+    auto generator = at::globalContext().defaultGenerator(device_of(device));
     std::lock_guard<std::mutex> lock(generator.mutex());
     return new at::Tensor(generator.get_state());
   });
 }
 
 // Puts back a state that tca_rng_state returned.
-void tca_set_rng_state(const at::Tensor* like, const at::Tensor* state, char** error) {
+void tca_set_rng_state(int32_t device, const at::Tensor* state, char** error) {
   guarded(error, [&] {
-    auto generator = at::globalContext().defaultGenerator(like->device());
+    at::DisableRecordFunctionGuard quiet;
+    auto generator = at::globalContext().defaultGenerator(device_of(device));
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(*state);
+    return 0;
+  });
+}
+
+// Starts the random number generator of a device anew.
+void tca_seed(int32_t device, uint64_t seed, char** error) {
+  guarded(error, [&] {
+    at::DisableRecordFunctionGuard quiet;
+    auto generator = at::globalContext().defaultGenerator(device_of(device));
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(seed);
     return 0;
   });
 }
@@ -369,6 +389,40 @@ void tca_named_buffers(const torch::jit::Module* m, void* user, void (*f)(void*,
   guarded(error, [&] {
     for (const auto& b : m->named_buffers()) {
       if (b.value.defined()) f(user, b.name.c_str(), new at::Tensor(b.value));
+    }
+    return 0;
+  });
+}
+
+// A copy of a tensor, owned by the caller.
+at::Tensor* tca_copy_of(const at::Tensor* t, char** error) {
+  return guarded(error, [&]() -> at::Tensor* {
+    at::DisableRecordFunctionGuard quiet;
+    at::NoGradGuard no_grad;
+    return new at::Tensor(t->detach().clone());
+  });
+}
+
+// Writes a copy that tca_copy_of made back to its tensor, if their numbers differ. Returns whether they did.
+int32_t tca_put_back(const at::Tensor* t, const at::Tensor* copy, char** error) {
+  return guarded(error, [&]() -> int32_t {
+    at::DisableRecordFunctionGuard quiet;
+    at::NoGradGuard no_grad;
+    at::Tensor own = t->detach();
+    if (own.sizes() == copy->sizes() && own.equal(*copy)) return 0;
+    if (own.sizes() != copy->sizes()) own.resize_(copy->sizes());
+    own.copy_(*copy);
+    return 1;
+  });
+}
+
+// Puts a module and all that it holds into evaluation mode. What has no mode (frozen, or written by other programs) is
+// passed over; libtorch's own function stops there, with the rest still in training mode.
+void tca_set_eval(const torch::jit::Module* m, char** error) {
+  guarded(error, [&] {
+    for (const auto& part : m->modules()) {
+      const auto slot = part._ivalue()->type()->findAttributeSlot("training");
+      if (slot && part._ivalue()->getSlot(*slot).isBool()) part._ivalue()->setSlot(*slot, false);
     }
     return 0;
   });

@@ -44,8 +44,12 @@ unsafe extern "C" {
     fn tca_value_double(event: *const RawEvent, outputs: i32, i: usize) -> f64;
     fn tca_value_tensor(event: *const RawEvent, outputs: i32, i: usize, j: usize) -> *mut C_tensor;
     fn tca_value_numbers(e: *const RawEvent, outputs: i32, i: usize, j: usize, tensor: *mut u64, storage: *mut u64);
-    fn tca_rng_state(like: *const C_tensor, error: *mut *mut c_char) -> *mut C_tensor;
-    fn tca_set_rng_state(like: *const C_tensor, state: *const C_tensor, error: *mut *mut c_char);
+    fn tca_rng_state(device: i32, error: *mut *mut c_char) -> *mut C_tensor;
+    fn tca_set_rng_state(device: i32, state: *const C_tensor, error: *mut *mut c_char);
+    fn tca_seed(device: i32, seed: u64, error: *mut *mut c_char);
+    fn tca_copy_of(tensor: *const C_tensor, error: *mut *mut c_char) -> *mut C_tensor;
+    fn tca_put_back(tensor: *const C_tensor, copy: *const C_tensor, error: *mut *mut c_char) -> i32;
+    fn tca_set_eval(module: *const CModule_, error: *mut *mut c_char);
     fn tca_free_message(message: *mut c_char);
     fn tca_value_text(event: *const RawEvent, outputs: i32, i: usize) -> *mut c_char;
     fn tca_stack_new() -> *mut RawStack;
@@ -285,16 +289,39 @@ pub(crate) fn with_floats<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) ->
     Some(read(floats))
 }
 
-/// The state of the random number generator of `like`'s device.
-pub(super) fn rng_state(like: &Tensor) -> Result<Tensor> {
-    let state = checked!("reading the random number generator", tca_rng_state(like.as_ptr()))?;
-    // SAFETY: no error was reported, so the handle is new, not null, and owned by us.
-    Ok(unsafe { Tensor::from_ptr(state) })
-}
+/// A device whose random number generator can be read and written, as aten.cpp numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Generator(i32);
 
-/// Puts back what [`rng_state`] returned.
-pub(super) fn set_rng_state(like: &Tensor, state: &Tensor) -> Result<()> {
-    checked!("restoring the random number generator", tca_set_rng_state(like.as_ptr(), state.as_ptr()))
+impl Generator {
+    pub const CPU: Self = Self(-1);
+
+    /// That of a device; `None` for devices without one.
+    pub fn of(device: Device) -> Option<Self> {
+        match device {
+            Device::Cpu => Some(Self::CPU),
+            Device::Cuda(n) => i32::try_from(n).ok().map(Self),
+            Device::Mps => Some(Self(-2)),
+            _ => None,
+        }
+    }
+
+    /// Its state.
+    pub fn state(self) -> Result<Tensor> {
+        let state = checked!("reading the random number generator", tca_rng_state(self.0))?;
+        // SAFETY: no error was reported, so the handle is new, not null, and owned by us.
+        Ok(unsafe { Tensor::from_ptr(state) })
+    }
+
+    /// Puts back what [`state`](Self::state) returned.
+    pub fn restore(self, state: &Tensor) -> Result<()> {
+        checked!("restoring the random number generator", tca_set_rng_state(self.0, state.as_ptr()))
+    }
+
+    /// Starts it anew.
+    pub fn seed(self, seed: u64) -> Result<()> {
+        checked!("seeding the random number generator", tca_seed(self.0, seed))
+    }
 }
 
 /// An argument of [`call`].
@@ -379,9 +406,22 @@ pub(crate) fn reset_gradient(tensor: &Tensor) -> Result<()> {
     checked!("resetting a gradient", tca_reset_gradient(tensor.as_ptr()))
 }
 
-/// The pointer that tch keeps to itself; valid while `module` is borrowed.
-fn pointer(module: &CModule) -> *const CModule_ {
-    // A CModule of the pinned version holds it and nothing else; should that change, this does not compile.
+/// A copy of a tensor, made without being observed.
+pub(crate) fn copy_of(tensor: &Tensor) -> Result<Tensor> {
+    let copy = checked!("copying a tensor", tca_copy_of(tensor.as_ptr()))?;
+    // SAFETY: no error was reported, so the handle is new, not null, and owned by us.
+    Ok(unsafe { Tensor::from_ptr(copy) })
+}
+
+/// Writes a [copy](copy_of) back to its tensor where their numbers differ, without being observed. Returns whether they did.
+pub(crate) fn put_back(tensor: &Tensor, copy: &Tensor) -> Result<bool> {
+    Ok(checked!("putting a tensor back", tca_put_back(tensor.as_ptr(), copy.as_ptr()))? != 0)
+}
+
+/// The module behind a handle; valid while `module` is borrowed.
+fn raw(module: &CModule) -> *const CModule_ {
+    // tch keeps the module's pointer to itself. A CModule of the pinned version holds it and nothing else; should that
+    // change, this does not compile.
     const _: () = assert!(size_of::<CModule>() == size_of::<*const CModule_>());
     // SAFETY: same size, checked above; the struct's only field is the pointer.
     unsafe { *std::ptr::from_ref(module).cast::<*const CModule_>() }
@@ -395,11 +435,16 @@ fn pointer(module: &CModule) -> *const CModule_ {
 pub(crate) fn module_code(module: &CModule, named: &[&Tensor], example: &Tensor) -> Result<String> {
     let tensors: Vec<*const C_tensor> = named.iter().map(|t| t.as_ptr()).collect();
     let (n, example) = (tensors.len(), example.as_ptr());
-    let text = checked!("reading the module's code", tca_module_code(pointer(module), tensors.as_ptr(), n, example))?;
+    let text = checked!("reading the module's code", tca_module_code(raw(module), tensors.as_ptr(), n, example))?;
     take_message(text).ok_or_else(|| Error::Torch {
         during: "reading the module's code".to_string(),
         message: "no memory".to_string(),
     })
+}
+
+/// Puts a TorchScript module and every module in it into evaluation mode, as far as they have one.
+pub(crate) fn set_eval(module: &CModule) -> Result<()> {
+    checked!("putting the module into evaluation mode", tca_set_eval(raw(module)))
 }
 
 /// The named buffers of a TorchScript module; the handles are shared with it.
@@ -414,6 +459,6 @@ pub(crate) fn named_buffers(module: &CModule) -> Result<Vec<(String, Tensor)>> {
     }
     let mut buffers: Vec<(String, Tensor)> = Vec::new();
     let user = std::ptr::from_mut(&mut buffers).cast::<c_void>();
-    checked!("listing the module's buffers", tca_named_buffers(pointer(module), user, collect))?;
+    checked!("listing the module's buffers", tca_named_buffers(raw(module), user, collect))?;
     Ok(buffers)
 }

@@ -182,7 +182,7 @@ impl Baseline {
                 level: stale,
                 policy: None,
                 message: format!("{unit} under policy `{}` {others} not found any more", first.policy),
-                location: Some(Location { file: self.file.clone(), line: 1, column: 1 }),
+                location: Location { file: self.file.clone(), line: 1, column: 1 },
             });
         }
     }

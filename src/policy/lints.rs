@@ -1,10 +1,10 @@
-//! How grave it is when a policy itself is out of date, or an audit does not reach what it is to judge.
+//! How grave it is when a policy itself is out of date, or something about the model is not as it should be.
 
 use super::{Code, Level};
 use std::collections::BTreeMap;
 
 /// The codes that `[lints]` may set.
-pub(super) const CODES: [Code; 11] = [
+pub(super) const CODES: [Code; 12] = [
     Code::UnmatchedRule,
     Code::UnmatchedException,
     Code::UnmatchedWaiver,
@@ -16,6 +16,7 @@ pub(super) const CODES: [Code; 11] = [
     Code::UnmeasuredScore,
     Code::StaleBaseline,
     Code::UnauditedLayers,
+    Code::TrainingMode,
 ];
 
 /// The lint called `name`.

@@ -1,6 +1,6 @@
 //! What [`check`](super::check) returns: findings, a result per policy, notices.
 
-use super::{Action, Finding, Level, Location, Notice, Standing};
+use super::{Action, Code, Finding, Level, Location, Notice, Policies, Standing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -116,6 +116,15 @@ impl Outcome {
                 (n, _) if n <= policy.limit || n == policy.known => Verdict::Tolerated,
                 _ => Verdict::Violated,
             };
+        }
+    }
+
+    /// Adds a notice about the model, which lies in `file`, at the level that the policies give it.
+    pub fn say_of_model(&mut self, policies: &Policies, code: Code, message: impl Into<String>, file: &str) {
+        let level = policies.lint_level(code).unwrap_or(Level::Warn);
+        if level != Level::Allow {
+            let location = Location { file: file.to_string(), line: 1, column: 1 };
+            self.notices.push(Notice { code, level, policy: None, message: message.into(), location });
         }
     }
 

@@ -23,7 +23,7 @@ impl Outcome {
                     level,
                     policy: Some(policy.name.clone()),
                     message: "the describer has no words for what it looks for, so no unit could match".to_string(),
-                    location: Some(policy.location.clone()),
+                    location: policy.location.clone(),
                 });
             }
         }

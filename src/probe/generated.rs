@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// Inputs per forward pass.
-const BATCH: i64 = 32;
+const BATCH: usize = 32;
 
 /// What a model is shown.
 #[derive(Debug, Clone)]
@@ -39,8 +39,9 @@ impl Probe {
             ));
         }
         let mut parts = Vec::new();
-        for start in (0..n).step_by(BATCH as usize) {
-            parts.push(model.forward(&inputs.narrow(0, start, BATCH.min(n - start)))?);
+        let batch = model.at_most(BATCH);
+        for start in (0..n).step_by(batch) {
+            parts.push(model.forward(&inputs.narrow(0, start, (batch as i64).min(n - start)))?);
         }
         let during = || Error::torch("reading a generator's images");
         let output = Tensor::f_cat(&parts, 0)

@@ -36,7 +36,11 @@ impl Report {
         });
         let stage = |(name, seconds): &(&str, f64)| Stage { name: name.to_string(), seconds: *seconds };
         Report {
-            model: ModelInfo { sites: audit.sites.iter().map(SiteInfo::from).collect(), ..model },
+            model: ModelInfo {
+                sites: audit.sites.iter().map(SiteInfo::from).collect(),
+                training: (!audit.training.is_empty()).then(|| audit.training.to_string()),
+                ..model
+            },
             settings: Settings {
                 k: outline.options.k,
                 quantile: outline.options.quantile,

@@ -49,6 +49,9 @@ pub struct ModelInfo {
     pub name: String,
     /// Numbers in its parameters.
     pub parameters: u64,
+    /// What it computes as in training, in a sentence; none for a model in evaluation mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<String>,
     /// The audited sites, in order of execution.
     pub sites: Vec<SiteInfo>,
 }

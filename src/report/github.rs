@@ -20,26 +20,26 @@ const MAX_TEXT: usize = 1_000;
 /// What `out` returns.
 pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for (level, command) in [(Level::Deny, "error"), (Level::Warn, "warning")] {
-        let mut all: Vec<(Option<&Location>, String, String)> = Vec::new();
+        let mut all: Vec<(&Location, String, String)> = Vec::new();
         for notice in report.notices.iter().filter(|n| n.level == level) {
             let about = notice.policy.as_ref().map_or(String::new(), |p| format!("{p}: "));
-            all.push((notice.location.as_ref(), notice.code.to_string(), format!("{about}{}", notice.message)));
+            all.push((&notice.location, notice.code.to_string(), format!("{about}{}", notice.message)));
         }
         let counts = |f: &&Finding| report.gravity(f) == level;
         for finding in report.findings.iter().filter(counts) {
             let message = format!("{} ({}): {}", finding.unit, finding.description, finding.because.join("; "));
-            all.push((Some(&finding.location), format!("{}: {}", finding.code, finding.policy), message));
+            all.push((&finding.location, format!("{}: {}", finding.code, finding.policy), message));
         }
         let more = all.len().saturating_sub(SHOWN);
         for (i, (location, title, message)) in all.iter().enumerate() {
-            let place =
-                location.map(|l| format!("file={},line={},col={},", annotation_property(&l.file), l.line, l.column));
             let rest =
                 if i + 1 == SHOWN && more > 0 { format!(" (and {more} more, see the log)") } else { String::new() };
             writeln!(
                 out,
-                "::{command} {}title={}::{}",
-                place.unwrap_or_default(),
+                "::{command} file={},line={},col={},title={}::{}",
+                annotation_property(&location.file),
+                location.line,
+                location.column,
                 annotation_property(title),
                 annotation(&format!("{}{rest}", message.chars().take(MAX_TEXT).collect::<String>()))
             )?;

@@ -113,12 +113,16 @@ fn policies(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
         writeln!(out)?;
     }
-    if !report.notices.is_empty() {
-        writeln!(out, "## About policies and audit\n")?;
-        for n in &report.notices {
+    let (of_model, of_policies): (Vec<_>, Vec<_>) = report.notices.iter().partition(|n| n.code.is_about_the_model());
+    for (title, notices) in [("About the model", of_model), ("About the policies", of_policies)] {
+        if notices.is_empty() {
+            continue;
+        }
+        writeln!(out, "## {title}\n")?;
+        for n in notices {
             let about = n.policy.as_ref().map_or(String::new(), |p| format!(" {}", code(p)));
-            let place = n.location.as_ref().map_or(String::new(), |l| format!(" ({})", code(&l.to_string())));
-            writeln!(out, "- {} {}{about}: {}{place}", n.level, code(n.code.as_str()), text(&n.message))?;
+            let place = code(&n.location.to_string());
+            writeln!(out, "- {} {}{about}: {} ({place})", n.level, code(n.code.as_str()), text(&n.message))?;
         }
         writeln!(out)?;
     }

@@ -166,7 +166,7 @@ fn notice_result(notice: &Notice, rule: Option<usize>) -> Value {
         "ruleId": format!("lint/{}", notice.code),
         "level": sarif_level(notice.level),
         "message": { "text": message },
-        "locations": notice.location.iter().map(|place| location(place, None)).collect::<Vec<_>>(),
+        "locations": [location(&notice.location, None)],
         "partialFingerprints": { "tchAuditFinding/v1": fingerprint },
         "suppressions": [],
     });

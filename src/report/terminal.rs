@@ -4,7 +4,7 @@ mod columns;
 
 use super::escape::line;
 use super::{Origin, Report, plural, tables, thousands};
-use crate::policy::{Finding, Level, PolicySummary, Standing, Verdict};
+use crate::policy::{Finding, Level, Notice, PolicySummary, Standing, Verdict};
 use columns::{Align, Cell, Columns, Paint};
 use std::io::{self, Write};
 
@@ -197,21 +197,27 @@ fn policies(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()
 }
 
 fn notices(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    if report.notices.is_empty() {
+    let (of_model, of_policies): (Vec<_>, Vec<_>) = report.notices.iter().partition(|n| n.code.is_about_the_model());
+    noticed("about the model", &of_model, style, out)?;
+    noticed("about the policies", &of_policies, style, out)
+}
+
+fn noticed(title: &str, notices: &[&Notice], style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if notices.is_empty() {
         return Ok(());
     }
-    heading("about policies and audit", style, out)?;
-    for n in &report.notices {
+    heading(title, style, out)?;
+    for n in notices {
         let label = level_paint(n.level).on(&format!("{}[{}]", n.level, n.code), style.color);
         let about = n.policy.as_ref().map_or(String::new(), |p| format!("{}: ", line(p)));
-        let place = n.location.as_ref().map(|l| format!(" [{}]", line(&l.to_string()))).unwrap_or_default();
-        // What is said of the audit may be long.
-        if n.location.is_none() {
+        let place = Paint::Dim.on(&format!("[{}]", line(&n.location.to_string())), style.color);
+        // What is said of the model may be long.
+        if n.code.is_about_the_model() {
             writeln!(out, "  {label}")?;
             columns::write_wrapped(&line(&n.message), 4, style.width, out)?;
             continue;
         }
-        writeln!(out, "  {label} {about}{}{}", line(&n.message), Paint::Dim.on(&place, style.color))?;
+        writeln!(out, "  {label} {about}{} {place}", line(&n.message))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 mod evaluate;
 mod units;
 
-use crate::input::Input;
+use crate::input::{Input, positive};
 use crate::{Common, output};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand, ValueHint};
@@ -86,6 +86,9 @@ struct What {
     allow_unseen_code: bool,
     #[command(flatten)]
     input: Input,
+    /// At most so many images per forward pass: 1 for a file that was traced with one image and takes no more.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = positive)]
+    batch_size: usize,
     #[command(flatten)]
     evaluate: Evaluate,
 }
@@ -120,9 +123,9 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
     };
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
-    let model = Model::load(&what.model)?;
-    let example = what.input.noise(2);
-    let graph = traced(&model, &example, what)?;
+    let model = what.input.load(&what.model, what.batch_size)?;
+    let example = what.input.noise(model.at_most(2) as i64);
+    let graph = traced(&model, &example, what, common)?;
     if let Some(images) = &images {
         what.evaluate.check(&graph, images)?;
     }
@@ -134,11 +137,12 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
         bail!("none of the {} units can be {}", wanted.len(), method.past());
     };
     let originals = Originals::before(&edit, &graph)?;
+    let copy = || what.input.load(&what.model, what.batch_size);
     let before = match &images {
-        Some(images) => Some(what.evaluate.before(&what.model, &graph, &edit, images)?),
+        Some(images) => Some(what.evaluate.before(&copy, &graph, &edit, images)?),
         None => None,
     };
-    let edited = edit.apply(&graph, &example, NoOptimizer)?;
+    let edited = edit.apply(&graph, &example, NoOptimizer).map_err(|error| random(error, &graph))?;
     let costs = match &edit {
         Edit::Zero(_) => (Cost::of(&graph), Cost::of(&graph)),
         Edit::Prune(plan) => (plan.before, plan.after),
@@ -151,16 +155,35 @@ fn edit(method: Method, what: &What, common: &Common) -> anyhow::Result<u8> {
         print_plan(&edit, costs, edited.difference(), out.as_deref())?;
     }
     if let (Some(images), Some(before)) = (&images, before) {
-        let table = what.evaluate.after(&what.model, &model, &edit, &example, images, before)?;
+        let table = what.evaluate.after(&copy, &model, &edit, &example, images, before)?;
         output::print(|to| to.write_all(table.as_bytes()))?;
         what.evaluate.say_used(images, common);
     }
     Ok(exit::CLEAN)
 }
 
-fn traced<'m>(model: &'m Model<'_>, example: &tch::Tensor, what: &What) -> anyhow::Result<Traced<'m>> {
-    let traced = Traced::new(model, example)?;
+fn traced<'m>(
+    model: &'m Model<'static>,
+    example: &tch::Tensor,
+    what: &What,
+    common: &Common,
+) -> anyhow::Result<Traced<'m>> {
+    let traced = what.input.trace(model, example, common)?;
     Ok(if what.allow_unseen_code { traced.allowing_unseen_code() } else { traced })
+}
+
+/// An edit that did not verify, of a model that draws random numbers: that is why.
+fn random(error: tch_audit::Error, graph: &Traced<'_>) -> anyhow::Error {
+    let verified = matches!(error, tch_audit::Error::RolledBack { .. });
+    let error = anyhow::Error::new(error);
+    if verified && graph.training().is_random() {
+        error.context(
+            "the model draws random numbers in every pass, and others when it has another size: it cannot be seen whether \
+             the edit holds (`tch-audit explain training-mode`)",
+        )
+    } else {
+        error
+    }
 }
 
 /// The plan, and what of a list of findings it leaves out. What is asked for by name is edited as a whole or not at all.
@@ -194,9 +217,9 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     );
     let wanted = what.units.read()?;
     let images = what.evaluate.images(&what.input)?;
-    let model = Model::load(&what.model)?;
-    let example = what.input.noise(2);
-    let graph = Traced::new(&model, &example)?;
+    let model = what.input.load(&what.model, what.batch_size)?;
+    let example = what.input.noise(model.at_most(2) as i64);
+    let graph = what.input.trace(&model, &example, common)?;
     if let Some(images) = &images {
         what.evaluate.check(&graph, images)?;
     }
@@ -207,8 +230,13 @@ fn mask(what: &What, common: &Common) -> anyhow::Result<u8> {
     }
     let plain = model.forward(&example)?;
     let masked = graph.read_masked(&[], &masks, &example, |_, _| Ok(()))?;
-    let change = (&masked - &plain).abs().max().double_value(&[]);
-    let scale = plain.abs().max().double_value(&[]);
+    let largest = |t: &tch::Tensor| t.f_abs()?.f_max()?.f_double_value(&[]);
+    let compared = || Ok::<_, tch::TchError>((largest(&masked.f_sub(&plain)?)?, largest(&plain)?));
+    let (change, scale) = compared().map_err(|error| {
+        let error = error.to_string();
+        let line = error.lines().next().unwrap_or_default().trim_start_matches("Internal torch error: ");
+        anyhow::anyhow!("the model's output, of shape {:?}, cannot be compared with another: {line}", plain.size())
+    })?;
     ensure!(scale.is_finite(), "the model's output on noise is not finite: nothing can be compared with it");
     let table = match &images {
         Some(images) => what.evaluate.masked(&graph, &masks, images)?,

@@ -22,7 +22,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, Value
 use progress::Progress;
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 use tch_audit::exit;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
@@ -128,7 +130,7 @@ fn main() -> ExitCode {
     // Help, version and mistakes in flags end the program here.
     let given = std::env::args_os().collect::<Vec<_>>();
     let matches = Arguments::command().get_matches_from(&given);
-    match run(given, matches) {
+    match guarded(|| run(given, matches)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // Faults in files say `error[code]` themselves, one by one.
@@ -139,6 +141,24 @@ fn main() -> ExitCode {
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+/// Runs `work`. Should libtorch fail where nothing expects it to, that is an error with its first line, not a backtrace.
+fn guarded(work: impl FnOnce() -> anyhow::Result<u8>) -> anyhow::Result<u8> {
+    let place = Arc::new(Mutex::new(String::new()));
+    let noted = Arc::clone(&place);
+    std::panic::set_hook(Box::new(move |info| {
+        if let (Ok(mut place), Some(location)) = (noted.lock(), info.location()) {
+            *place = location.to_string();
+        }
+    }));
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("a panic without a message").replace("\\n", "\n");
+        let line = text.lines().next().unwrap_or_default().to_string();
+        let place = place.lock().map(|place| place.clone()).unwrap_or_default();
+        Err(anyhow::anyhow!("this is a fault of tch-audit, please report it with the model: {line} ({place})"))
+    })
 }
 
 /// From here on, what the library has to say is written to standard error: logs as RUST_LOG wants them, or warnings unless
@@ -174,7 +194,7 @@ fn run(given: Vec<OsString>, matches: ArgMatches) -> anyhow::Result<u8> {
             let given = matches.subcommand_matches("check").context("no arguments of check")?;
             check::run(check, &Reproduce::new(&Arguments::of("check"), given), &common)
         }
-        Command::Sites(sites) => sites::run(sites),
+        Command::Sites(sites) => sites::run(sites, &common),
         Command::Edit(edit) => edit::run(edit, &common),
         Command::Exemplars(exemplars) => exemplars::run(exemplars, &common),
         Command::Describe(describe) => describe::run(describe, &common),

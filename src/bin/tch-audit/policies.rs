@@ -33,8 +33,11 @@ enum Command {
 /// Which policies.
 #[derive(Debug, Args)]
 pub struct Which {
-    /// Policy files and folders of them [default: the policies that come with tch-audit].
-    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    /// The same without the flag, as it was spelt once.
+    #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath, hide = true)]
+    paths: Vec<PathBuf>,
+    /// A policy file or a folder of them; may be given several times [default: the policies that come with tch-audit].
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     policies: Vec<PathBuf>,
 }
 
@@ -42,7 +45,8 @@ impl Which {
     pub fn load(&self) -> Result<Policies> {
         // Also files that ask for concepts of somebody's own bank can be listed and tested.
         let loader = Loader::new();
-        if self.policies.is_empty() { loader.shipped() } else { loader.load_all(&self.policies) }
+        let all: Vec<&PathBuf> = self.paths.iter().chain(&self.policies).collect();
+        if all.is_empty() { loader.shipped() } else { loader.load_all(&all) }
     }
 }
 

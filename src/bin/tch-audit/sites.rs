@@ -1,17 +1,16 @@
 //! `tch-audit sites`: what can be audited in a model, and what can be masked, zeroed and pruned.
 
-use crate::input::Input;
-use crate::output;
+mod tried;
+
+use crate::input::{Input, positive};
+use crate::{Common, output};
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use tch::Tensor;
-use tch_audit::Reason;
-use tch_audit::Traced;
-use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
 use tch_audit::graph::{Layout, Site, SiteKind, UnreadLayer};
-use tch_audit::{Error, Model, UnitId, exit};
+use tch_audit::{Traced, UnitId, exit};
+use tried::{Can, Trials};
 
 /// List the sites of a TorchScript model: what can be audited, and what can be done to one of its units.
 ///
@@ -21,7 +20,7 @@ use tch_audit::{Error, Model, UnitId, exit};
 ///
 /// A unit can be masked during forward passes, zeroed in the weights, or pruned: taken out of the model, which gets
 /// smaller. Where a unit cannot go alone, the other sites that lose it are named; where something cannot be done
-/// exactly, the reason is.
+/// exactly, the reason is. `some` means that it depends on the unit. What is said was tried, and taken back.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The TorchScript file.
@@ -29,6 +28,9 @@ pub struct Arguments {
     model: PathBuf,
     #[command(flatten)]
     input: Input,
+    /// Images in the example that the model is traced with: another number for a file that takes no other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    batch_size: usize,
     /// Show `@raw` sites as well.
     #[arg(long)]
     raw: bool,
@@ -43,16 +45,18 @@ enum Format {
     Json,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
-    let model = Model::load(&arguments.model)?;
-    let example = arguments.input.noise(1);
-    let graph = Traced::new(&model, &example)?;
+pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
+    let input = &arguments.input;
+    let model = input.load(&arguments.model, arguments.batch_size)?;
+    let example = input.noise(arguments.batch_size as i64);
+    let graph = input.trace(&model, &example, common)?;
     let shown: Vec<&Site> =
         as_tree(graph.sites()).into_iter().filter(|s| arguments.raw || s.kind != SiteKind::Raw).collect();
+    let mut trials = Trials::new(&graph, &example);
     if arguments.format == Format::Json {
-        let entries: Vec<Value> = shown.iter().map(|site| entry(&graph, site, &example)).collect();
+        let entries: Vec<Value> = shown.iter().map(|site| entry(&mut trials, site)).collect();
         let coverage = graph.coverage(graph.model(), &graph.select(&["auto"])?);
-        let all = json!({ "schema_version": 1, "sites": entries, "coverage": coverage });
+        let all = json!({ "schema_version": 1, "sites": entries, "not_tried": trials.planned, "coverage": coverage });
         let text = serde_json::to_string_pretty(&all)?;
         output::print(|out| writeln!(out, "{text}"))?;
         return Ok(exit::CLEAN);
@@ -65,40 +69,43 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             Layout::Vector => "vector".to_string(),
             _ => format!("{}x{}", site.size.0, site.size.1),
         };
-        let (zero, prune) = (zeroed(&graph, site), pruned(&graph, site, &example));
-        let yes = |ok: bool| if ok { "yes" } else { "no" };
+        let (zero, prune) = (trials.zero(site), trials.prune(site));
         lines.push(format!(
             "{name:width$}  {:5}  {:>5}  {map:>7}  {:4}  {:4}  {:5}  {}",
             site.kind.name(),
             site.units,
-            yes(graph.can_mask(site).is_ok()),
-            yes(zero.is_ok()),
-            yes(prune.is_ok()),
+            if trials.mask(site) { "yes" } else { "no" },
+            zero.word(),
+            prune.word(),
             remark(site, &zero, &prune)
         ));
     }
     let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
     lines.push(format!("{} sites; {units} units in layers", shown.len()));
+    if trials.planned > 0 {
+        lines.push(format!(
+            "of {} sites edits were planned and not tried, as trying took too long: `edit --dry-run` tries one",
+            trials.planned
+        ));
+    }
     lines.extend(unread(&graph));
     output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::line(line))))?;
     Ok(exit::CLEAN)
 }
 
-/// A site as programs see it: what can be done to one of its units, the other sites that lose it, or why not.
-fn entry(graph: &Traced<'_>, site: &Site, example: &Tensor) -> Value {
-    let able = |result: Result<Vec<UnitId>, String>| match result {
-        Ok(coupled) => json!({ "possible": true, "with": companions(site, &coupled) }),
-        Err(why) => json!({ "possible": false, "reason": why }),
-    };
+/// A site as programs see it: what can be done to its units (`yes`, `some`, `no`), the other sites that lose one, or why not.
+fn entry(trials: &mut Trials<'_>, site: &Site) -> Value {
+    let able = |can: &Can| json!({ "possible": can.word(), "with": companions(site, &can.with), "reason": can.why });
+    let (zero, prune) = (trials.zero(site), trials.prune(site));
     json!({
         "name": site.name,
         "kind": site.kind,
         "units": site.units,
         "layout": site.layout,
         "size": [site.size.0, site.size.1],
-        "mask": able(graph.can_mask(site).map(|()| Vec::new()).map_err(reason)),
-        "zero": able(zeroed(graph, site)),
-        "prune": able(pruned(graph, site, example)),
+        "mask": { "possible": if trials.mask(site) { "yes" } else { "no" } },
+        "zero": able(&zero),
+        "prune": able(&prune),
     })
 }
 
@@ -136,50 +143,33 @@ fn indented(site: &Site, shown: &[&Site]) -> String {
     format!("{}{}", "  ".repeat(depth), site.name)
 }
 
-/// The unit in the middle stands for all: the first and the last may be padding of a shortcut.
-fn example_unit(site: &Site) -> [UnitId; 1] {
-    [UnitId::new(&site.name, site.units / 2)]
-}
-
-/// What zeroing a unit takes with it, or why it cannot be done.
-fn zeroed(graph: &Traced<'_>, site: &Site) -> Result<Vec<UnitId>, String> {
-    ZeroPlan::zero(graph, &example_unit(site)).map(|plan| plan.coupled).map_err(reason)
-}
-
-/// What pruning it takes with it. Where that depends on the model's code it is tried, and taken back.
-fn pruned(graph: &Traced<'_>, site: &Site, example: &Tensor) -> Result<Vec<UnitId>, String> {
-    let plan = PrunePlan::new(graph, &example_unit(site)).map_err(reason)?;
-    if !plan.relies_on.is_empty() {
-        plan.apply(graph, example, NoOptimizer).and_then(|pruned| pruned.undo()).map_err(reason)?;
-    }
-    Ok(plan.coupled)
-}
-
-fn reason(error: Error) -> String {
-    match error {
-        Error::Refused { kind: Reason::Output, .. } => "it is an output of the model".to_string(),
-        // As zeroing says it.
-        Error::Refused { kind: Reason::Frozen, .. } => {
-            "its weights have no name (a frozen module: export it without freezing)".to_string()
-        }
-        Error::Refused { reason, .. } => reason,
-        // What it was that failed is for those who try it.
-        Error::RolledBack { reason, .. } => reason.split(" (").next().unwrap_or_default().to_string(),
-        other => other.to_string(),
-    }
-}
-
-fn remark(site: &Site, zero: &Result<Vec<UnitId>, String>, prune: &Result<Vec<UnitId>, String>) -> String {
-    match (zero, prune) {
-        (Ok(zero), Ok(prune)) => match (company(site, zero), company(site, prune)) {
+fn remark(site: &Site, zero: &Can, prune: &Can) -> String {
+    let (none_zeroed, none_pruned) = (zero.done == 0, prune.done == 0);
+    let mut text = match (none_zeroed, none_pruned) {
+        (false, false) => match (company(site, &zero.with), company(site, &prune.with)) {
             (zero, prune) if zero == prune => prune,
             (zero, prune) => format!("{prune}; zeroed {zero}"),
         },
-        (Ok(with), Err(why)) => format!("{}; not pruned: {why}", company(site, with)),
-        (Err(zero), Err(prune)) if zero == prune => format!("not: {zero}"),
-        (Err(zero), Err(prune)) => format!("not zeroed: {zero}; not pruned: {prune}"),
-        (Err(zero), Ok(with)) => format!("{}; not zeroed: {zero}", company(site, with)),
+        (false, true) => company(site, &zero.with),
+        (true, false) => company(site, &prune.with),
+        (true, true) if zero.why == prune.why => return not("not", zero),
+        (true, true) => return format!("{}; {}", not("not zeroed", zero), not("not pruned", prune)),
+    };
+    for (can, what) in [(zero, "zeroed"), (prune, "pruned")] {
+        if can.done == 0 {
+            text += &format!("; {}", not(&format!("not {what}"), can));
+        } else if can.why.is_some() {
+            text += &format!(
+                "; {}",
+                not(&format!("{} of {} units tried not {what}", can.tried - can.done, can.tried), can)
+            );
+        }
     }
+    text
+}
+
+fn not(what: &str, can: &Can) -> String {
+    format!("{what}: {}", can.why.as_deref().unwrap_or("it has no units"))
 }
 
 /// The other sites that lose a unit.

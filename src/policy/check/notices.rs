@@ -17,7 +17,7 @@ pub(super) fn notices(
         let level = policy.lints.level(code);
         if level != Level::Allow {
             let policy = Some(policy.name.clone());
-            out.push(Notice { code, level, policy, message, location: Some(location.clone()) });
+            out.push(Notice { code, level, policy, message, location: location.clone() });
         }
     };
     let unmatched = |glob: &&Glob| !sites.iter().any(|site| glob.matcher.is_match(site));

@@ -8,12 +8,12 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use tch_audit::audit::Settings;
+use tch_audit::describe;
 use tch_audit::diagnostic::Source;
 use tch_audit::exemplars::Held;
-use tch_audit::policy::{Outcome, Policies, check};
+use tch_audit::policy::{Code, Outcome, Policies, check};
 use tch_audit::probe::{ImageStream, example};
 use tch_audit::report::{self, ModelInfo, Report};
-use tch_audit::{Model, Traced, describe};
 
 /// How large a report may be, in bytes.
 const REPORT_LIMIT: u64 = 1 << 30;
@@ -71,7 +71,10 @@ impl<'a> Subject<'a> {
                     outcome.hold_to(sayings, policies);
                 }
                 if let Some(coverage) = &report.coverage {
-                    outcome.hold_to_coverage(coverage, policies);
+                    outcome.hold_to_coverage(coverage, policies, &report.model.name);
+                }
+                if let Some(training) = &report.model.training {
+                    outcome.say_of_model(policies, Code::TrainingMode, training, &report.model.name);
                 }
                 Ok(Judged { report, outcome, shown: None })
             }
@@ -104,12 +107,13 @@ fn model(
         );
     };
     let Some(out) = out else { bail!("a model is judged into a folder: give --out DIR") };
-    let model = Model::load(path)?;
+    let input = &arguments.audit.input;
+    let model = input.load(path, arguments.audit.batch_size)?;
     let images = arguments.audit.images(folder, arguments.classes.as_deref())?;
     report::check_writable(out)?;
     let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let cannot = || format!("cannot judge {}", path.display());
-    let traced = Traced::new(&model, &example(&images, 1)?).with_context(cannot)?;
+    let traced = input.trace(&model, &example(&images, 1)?, common).with_context(cannot)?;
     photos::check_list(arguments.classes.as_deref(), &traced, &images)?;
     let study = Study { arguments, settings, policies, out, common };
     let audit = study.audit(&traced, &images).with_context(cannot)?;

@@ -4,7 +4,7 @@ use crate::input::{Input, positive};
 use crate::{Common, output, photos};
 use anyhow::Context;
 use clap::{Args, ValueHint};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::Tensor;
 use tch_audit::Model;
 use tch_audit::Traced;
@@ -50,6 +50,9 @@ pub struct Evaluate {
     #[arg(long, value_name = "N", default_value_t = 0, requires = "evaluate")]
     seed: u64,
 }
+
+/// Loads the model that is edited once more.
+type Load<'a> = &'a dyn Fn() -> anyhow::Result<Model<'static>>;
 
 /// What was measured before the edit.
 pub struct Before {
@@ -106,9 +109,15 @@ impl Evaluate {
     }
 
     /// The untouched model, and random units edited in its copies.
-    pub fn before(&self, file: &Path, graph: &Traced<'_>, edit: &Edit, images: &dyn Images) -> anyhow::Result<Before> {
+    pub fn before(
+        &self,
+        load: Load<'_>,
+        graph: &Traced<'_>,
+        edit: &Edit,
+        images: &dyn Images,
+    ) -> anyhow::Result<Before> {
         let options = self.options()?;
-        let measured = self.measure(graph.model(), || Ok(Model::load(file)?), images, &options)?;
+        let measured = self.measure(graph.model(), load, images, &options)?;
         let prune = if edit.method() == Method::Prune { edit.units().to_vec() } else { Vec::new() };
         let methods = Methods::new(prune);
         let mut controls = Vec::new();
@@ -116,9 +125,9 @@ impl Evaluate {
             let seed = self.seed.wrapping_add(draw as u64);
             // The sites may have no other units.
             let Some((units, _)) = draw_like(graph, (edit.units(), &methods), images, seed)? else { break };
-            let example = example(images, 2)?;
+            let example = example(images, graph.model().at_most(2))?;
             let edited = || -> anyhow::Result<Model<'static>> {
-                let copy = Model::load(file)?;
+                let copy = load()?;
                 let again = Traced::new(&copy, &example)?;
                 let graph = if graph.allows_unseen_code() { again.allowing_unseen_code() } else { again };
                 let _ = Edit::new(edit.method(), &graph, &units)?.apply(&graph, &example, NoOptimizer)?;
@@ -132,7 +141,7 @@ impl Evaluate {
     /// The edited model against what was measured before, as a table.
     pub fn after(
         &self,
-        file: &Path,
+        load: Load<'_>,
         model: &Model<'_>,
         edit: &Edit,
         example: &Tensor,
@@ -140,7 +149,7 @@ impl Evaluate {
         before: Before,
     ) -> anyhow::Result<String> {
         let copy = || -> anyhow::Result<Model<'static>> {
-            let copy = Model::load(file)?;
+            let copy = load()?;
             let graph = Traced::new(&copy, example)?;
             let _ = edit.apply(&graph, example, NoOptimizer)?;
             Ok(copy)

@@ -6,23 +6,22 @@ use anyhow::Context;
 use indicatif::HumanBytes;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use tch_audit::Traced;
 use tch_audit::exemplars::{Compat, Done, Options, Run, Stored, merge as merge_shards};
+use tch_audit::exit;
 use tch_audit::probe::{Corrupt, ImageFolder, Images, LeftOutFiles};
-use tch_audit::{Model, exit};
 
 pub fn run(arguments: &RunArguments, common: &Common) -> anyhow::Result<u8> {
     let model_path = arguments.model.as_deref().context("no model")?;
     let probe = arguments.probe.as_deref().context("no --probe")?;
     let preprocess = arguments.input.preprocess()?;
-    let model = Model::load(model_path)?;
+    let model = arguments.input.load(model_path, arguments.batch_size)?;
     let corrupt = if arguments.skip_corrupt { Corrupt::Skip } else { Corrupt::Fatal };
     let mut folder = ImageFolder::open(probe).preprocess(preprocess).corrupt(corrupt);
     if let Some(n) = arguments.limit_per_class {
         folder = folder.limit_per_class(n);
     }
     let source = folder.stream()?;
-    let graph = Traced::new(&model, &arguments.input.noise(1))?;
+    let graph = arguments.input.trace(&model, &arguments.input.noise(1), common)?;
     let sites = graph.select(&arguments.sites)?;
     let options = arguments.options();
     let run = Run::new(&graph, &sites, &source, &options)

@@ -16,7 +16,7 @@ use tch_audit::{Error, diagnostic, exit};
 #[command(after_help = "\
 Examples:
   tch-audit policies evaluate --labels labels.csv
-  tch-audit policies evaluate policies/ --labels labels.csv --policy text --positive has_text --leave-out unsure")]
+  tch-audit policies evaluate --policies policies/ --labels labels.csv --policy text --positive has_text --leave-out unsure")]
 pub struct Arguments {
     #[command(flatten)]
     which: Which,

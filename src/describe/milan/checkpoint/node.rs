@@ -1,7 +1,7 @@
 //! The values of a checkpoint's pickle, with where they are, for errors that name them.
 
 use super::settings::wrong;
-use crate::describe::milan::pickle::{Id, Pickle, Value};
+use crate::pickle::{Id, Pickle, Value};
 use crate::{Error, Result};
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use super::node::Node;
 use super::settings::{Parts, Settings, wrong};
 use crate::describe::milan::indexer::Flags;
-use crate::describe::milan::pickle::{Pickle, Storage, Value};
+use crate::pickle::{Pickle, Storage, Value};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use std::borrow::Cow;

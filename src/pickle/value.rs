@@ -1,11 +1,11 @@
 //! What a pickle may hold.
 
 /// The number of a value.
-pub(in crate::describe::milan) type Id = usize;
+pub(crate) type Id = usize;
 
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::describe::milan) enum Value {
+pub(crate) enum Value {
     None,
     Bool(bool),
     Int(i64),
@@ -17,6 +17,8 @@ pub(in crate::describe::milan) enum Value {
     /// A dictionary, or an object that is one.
     Dict(Vec<(Id, Id)>),
     Class(Class),
+    /// Of an outline: another class, or an object of it, by its full name.
+    Object(String),
     /// Numbers in a file of their own.
     Storage {
         kind: Storage,
@@ -33,7 +35,7 @@ pub(in crate::describe::milan) enum Value {
 
 /// The classes and functions that may be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::describe::milan) enum Class {
+pub(crate) enum Class {
     OrderedDict,
     /// spaCy's settings: a dictionary, of no use here.
     Config,
@@ -44,7 +46,7 @@ pub(in crate::describe::milan) enum Class {
 
 /// What numbers a storage holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::describe::milan) enum Storage {
+pub(crate) enum Storage {
     Float,
     Double,
     Half,

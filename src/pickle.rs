@@ -1,4 +1,5 @@
-//! A reader of Python pickles that builds plain values and tensors, and refuses everything else.
+//! A reader of Python pickles that builds plain values and tensors, and refuses everything else; or, of files of which
+//! only the outline is wanted, writes down the names of all other classes.
 //!
 //! Nothing is ever called: the few classes that a checkpoint names are known here, by name. Values lie in one list and
 //! refer to each other by number, so that neither nesting nor sharing costs more than the file has bytes.
@@ -6,11 +7,11 @@
 mod value;
 
 use std::collections::HashMap;
-pub(super) use value::{Class, Id, Storage, Value};
+pub(crate) use value::{Class, Id, Storage, Value};
 
 /// All values of a pickle.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(crate) struct Pickle {
     values: Vec<Value>,
     root: Id,
 }
@@ -33,12 +34,20 @@ impl Pickle {
 
     /// Reads a pickle. The error is the reason alone.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }.run()
+        Machine::new(bytes, false).run().map(|(pickle, _)| pickle)
+    }
+
+    /// Reads a pickle of which only the outline matters: objects of other classes are there with their class's name, and
+    /// what they hold is not. Returns how many bytes it takes as well.
+    pub fn outline(bytes: &[u8]) -> Result<(Self, usize), String> {
+        Machine::new(bytes, true).run()
     }
 }
 
 struct Machine<'a> {
     bytes: &'a [u8],
+    /// Whether other classes are written down, not refused.
+    outline: bool,
     at: usize,
     values: Vec<Value>,
     stack: Vec<Id>,
@@ -48,14 +57,18 @@ struct Machine<'a> {
 
 type Outcome<T = ()> = Result<T, String>;
 
-impl Machine<'_> {
-    fn run(mut self) -> Outcome<Pickle> {
+impl<'a> Machine<'a> {
+    fn new(bytes: &'a [u8], outline: bool) -> Self {
+        Self { bytes, outline, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }
+    }
+
+    fn run(mut self) -> Outcome<(Pickle, usize)> {
         loop {
             let at = self.at;
             let op = self.byte()?;
             if op == b'.' {
                 let root = self.pop()?;
-                return Ok(Pickle { values: self.values, root });
+                return Ok((Pickle { values: self.values, root }, self.at));
             }
             self.step(op).map_err(|reason| format!("{reason} (at byte {at} of the pickle)"))?;
         }
@@ -113,22 +126,22 @@ impl Machine<'_> {
             }
             b'a' => {
                 let item = self.pop()?;
-                self.list()?.push(item);
+                self.append(vec![item])?;
             }
             b'e' => {
                 let items = self.marked()?;
-                self.list()?.extend(items);
+                self.append(items)?;
             }
             b's' => {
                 let (value, key) = (self.pop()?, self.pop()?);
-                self.dict()?.push((key, value));
+                self.set([(key, value)])?;
             }
             b'u' => {
                 let items = self.marked()?;
                 if items.len() % 2 == 1 {
                     return Err("a dictionary with a key without a value".to_string());
                 }
-                self.dict()?.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+                self.set(items.chunks_exact(2).map(|pair| (pair[0], pair[1])))?;
             }
             b'q' | b'r' => {
                 let key = self.number(if op == b'q' { 1 } else { 4 })?;
@@ -154,7 +167,39 @@ impl Machine<'_> {
             // What is set on an object is of no use here.
             b'b' => drop(self.pop()?),
             b'Q' => self.storage()?,
+            other if self.outline => self.step_of_outline(other)?,
             other => return Err(format!("opcode 0x{other:02x}, which no checkpoint needs")),
+        }
+        Ok(())
+    }
+
+    /// What only other objects need.
+    fn step_of_outline(&mut self, op: u8) -> Outcome {
+        match op {
+            b'1' => drop(self.marked()?),
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            b'U' => self.text(1)?,
+            b'T' => self.text(4)?,
+            0x8b => {
+                let length = self.number(4)?;
+                self.take(usize::try_from(length).map_err(|_| "a number that is too long")?)?;
+                self.push(Value::Int(0));
+            }
+            0x8f => self.push(Value::List(Vec::new())),
+            0x90 => drop(self.marked()?),
+            0x91 => {
+                let items = self.marked()?;
+                self.push(Value::List(items));
+            }
+            0x92 => {
+                self.pop()?;
+                self.call()?;
+            }
+            0x96 => self.skip_bytes(8)?,
+            other => return Err(format!("opcode 0x{other:02x}, which is not known")),
         }
         Ok(())
     }
@@ -162,6 +207,10 @@ impl Machine<'_> {
     /// A class or function is applied to arguments.
     fn call(&mut self) -> Outcome {
         let (arguments, callee) = (self.pop()?, self.pop()?);
+        if let Value::Object(_) = self.value(callee) {
+            self.stack.push(callee);
+            return Ok(());
+        }
         let Value::Class(class) = *self.value(callee) else { return Err("a call of what is no class".to_string()) };
         let Value::Tuple(arguments) = self.value(arguments).clone() else {
             return Err("a call without arguments".to_string());
@@ -175,6 +224,7 @@ impl Machine<'_> {
                 size: self.counts(*size)?,
                 stride: self.counts(*stride)?,
             },
+            (Class::OrderedDict, [_]) if self.outline => Value::Dict(Vec::new()),
             _ => return Err(format!("a call of {class:?} with {} arguments", arguments.len())),
         };
         self.push(value);
@@ -188,6 +238,14 @@ impl Machine<'_> {
             Value::Tuple(parts) => parts.clone(),
             _ => Vec::new(),
         };
+        if self.outline {
+            match parts.as_slice() {
+                // How torch.save wrote classes before version 1.6.
+                [tag, class, ..] if *self.value(*tag) == Value::Text("module".to_string()) => self.stack.push(*class),
+                _ => self.push(Value::Bytes),
+            }
+            return Ok(());
+        }
         let [tag, class, key, _, count] = parts.as_slice() else {
             return Err("a reference to something outside of the file".to_string());
         };
@@ -202,22 +260,25 @@ impl Machine<'_> {
     }
 
     fn class(&mut self, module: &str, name: &str) -> Outcome {
-        let class = Class::named(module, name).ok_or_else(|| {
-            let shown = |s: &str| s.chars().take(60).collect::<String>().escape_debug().to_string();
-            format!(
-                "`{}.{}`, which is none of the classes of a checkpoint: nothing of it was run",
-                shown(module),
-                shown(name)
-            )
-        })?;
-        self.push(Value::Class(class));
+        let shown = |s: &str| s.chars().take(60).collect::<String>().escape_debug().to_string();
+        let full = || format!("{}.{}", shown(module), shown(name));
+        match Class::named(module, name) {
+            Some(class) => self.push(Value::Class(class)),
+            None if self.outline => self.push(Value::Object(full())),
+            None => {
+                return Err(format!(
+                    "`{}`, which is none of the classes of a checkpoint: nothing of it was run",
+                    full()
+                ));
+            }
+        }
         Ok(())
     }
 
     fn long(&mut self) -> Outcome {
-        let length = usize::from(self.byte()?);
+        let (length, most) = (usize::from(self.byte()?), if self.outline { usize::MAX } else { 8 });
         let bytes = self.take(length)?;
-        if length > 8 {
+        if length > most {
             return Err(format!("a number of {length} bytes"));
         }
         let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -308,20 +369,26 @@ impl Machine<'_> {
         self.stack.last().copied().ok_or_else(|| "nothing where a value should be".to_string())
     }
 
-    fn list(&mut self) -> Outcome<&mut Vec<Id>> {
+    /// Adds items to the list on top of the stack.
+    fn append(&mut self, added: Vec<Id>) -> Outcome {
         let top = self.top()?;
         match self.values.get_mut(top) {
-            Some(Value::List(items)) => Ok(items),
-            _ => Err("something is added to what is no list".to_string()),
+            Some(Value::List(items)) => items.extend(added),
+            Some(Value::Object(_)) => {}
+            _ => return Err("something is added to what is no list".to_string()),
         }
+        Ok(())
     }
 
-    fn dict(&mut self) -> Outcome<&mut Vec<(Id, Id)>> {
+    /// Sets entries of the dictionary on top of the stack.
+    fn set(&mut self, added: impl IntoIterator<Item = (Id, Id)>) -> Outcome {
         let top = self.top()?;
         match self.values.get_mut(top) {
-            Some(Value::Dict(entries)) => Ok(entries),
-            _ => Err("an entry is set in what is no dictionary".to_string()),
+            Some(Value::Dict(entries)) => entries.extend(added),
+            Some(Value::Object(_)) => {}
+            _ => return Err("an entry is set in what is no dictionary".to_string()),
         }
+        Ok(())
     }
 
     fn remember(&mut self, key: u32) -> Outcome {

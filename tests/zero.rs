@@ -246,3 +246,24 @@ fn every_residual_unit_of_a_published_torchscript_network_can_be_zeroed() {
         assert_eq!(sites, blocks, "{file}");
     }
 }
+
+#[test]
+fn a_weight_that_is_used_twice_takes_the_biases_of_both_uses_with_it() {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let weight = vs.root().var("weight", &[4, 4, 3, 3], nn::Init::Randn { mean: 0.0, stdev: 0.3 });
+    let first = vs.root().var("first", &[4], nn::Init::Const(0.5));
+    let second = vs.root().var("second", &[4], nn::Init::Const(0.5));
+    let head = nn::linear(&vs.root() / "head", 4, 3, Default::default());
+    let model = Model::from_fn(&vs, |xs| {
+        let conv = |x: &Tensor, bias: &Tensor| x.conv2d(&weight, Some(bias), [1, 1], [1, 1], [1, 1], 1).relu();
+        let x = conv(&conv(xs, &first), &second);
+        head.forward(&x.mean_dim([2_i64, 3].as_slice(), false, Kind::Float))
+    });
+    let xs = noise(&[2, 4, 6, 6]);
+    let traced = Traced::new(&model, &xs).unwrap();
+    let site = traced.sites().iter().find(|s| s.name.ends_with("#1")).unwrap().name.clone();
+    let plan = ZeroPlan::zero(&traced, &[UnitId::new(&site, 2)]).unwrap();
+    let parameters: Vec<&str> = plan.slices.iter().map(|s| s.parameter.as_str()).collect();
+    assert!(parameters.contains(&"first") && parameters.contains(&"second"), "{parameters:?}");
+    plan.apply(&traced, &xs).unwrap().undo().unwrap();
+}

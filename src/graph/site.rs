@@ -215,16 +215,27 @@ impl Graph {
         }
     }
 
+    /// The error of a model without any layer that can be read.
+    fn unreadable(&self) -> Error {
+        let reasons: Vec<String> = self.unread.iter().take(3).map(|l| format!("{} ({})", l.layer, l.reason)).collect();
+        let received = match self.unread.len() {
+            0 => "a model without a layer that has weights".to_string(),
+            n => format!("a model of {n} layers that cannot be read: {}", reasons.join(", ")),
+        };
+        Error::invalid("sites", received, "a model with a convolution or linear layer whose units can be read")
+    }
+
     fn matching(&self, pattern: &str) -> Result<Vec<usize>> {
         let indices = |keep: &dyn Fn(&Site) -> bool| {
             self.sites.iter().enumerate().filter(|(_, s)| keep(s)).map(|(i, _)| i).collect::<Vec<_>>()
         };
         if pattern == "auto" {
-            let last = self.sites.iter().rposition(|s| s.kind == SiteKind::Layer);
-            let classifier = last.map(|i| self.sites[i].name.clone());
-            let layers = indices(&|s| s.kind == SiteKind::Layer && Some(&s.name) != classifier.as_ref());
+            // Where the last layer cannot be read there is no classifier to leave out.
+            let classifier = self.layers.last().map(|l| &l.name);
+            let layers = indices(&|s| s.kind == SiteKind::Layer && Some(&s.name) != classifier);
             // A model of one layer has nothing else to offer.
-            return Ok(if layers.is_empty() { last.into_iter().collect() } else { layers });
+            let all = if layers.is_empty() { indices(&|s| s.kind == SiteKind::Layer) } else { layers };
+            return if all.is_empty() { Err(self.unreadable()) } else { Ok(all) };
         }
         let exact = indices(&|s| s.name == pattern);
         if !exact.is_empty() {

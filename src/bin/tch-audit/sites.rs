@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     let mut trials = Trials::new(&graph, &example);
     if arguments.format == Format::Json {
         let entries: Vec<Value> = shown.iter().map(|site| entry(&mut trials, site)).collect();
-        let coverage = graph.coverage(graph.model(), &graph.select(&["auto"])?);
+        let coverage = graph.coverage(graph.model(), &graph.select(&["auto"]).unwrap_or_default());
         let all = json!({ "schema_version": 1, "sites": entries, "not_tried": trials.planned, "coverage": coverage });
         let text = serde_json::to_string_pretty(&all)?;
         output::print(|out| writeln!(out, "{text}"))?;

@@ -798,6 +798,8 @@ fn rows(table: &str) -> Vec<(String, usize, [bool; 3], String)> {
     };
     let mut lines: Vec<&str> = table.lines().collect();
     assert!(lines.pop().unwrap().contains(" sites; "), "{table}");
+    // Layers that cannot be audited come after the table.
+    lines.truncate(lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len()));
     assert!(lines[0].starts_with("site ") && lines[0].ends_with("mask  zero  prune  one unit goes"), "{table}");
     let row = |line: &&str| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -4,6 +4,7 @@
 use super::places::Lie;
 use super::site::{Layout, Route, Site, SiteKind, Step, is_use_of};
 use super::{Graph, Origin, Value, ValueId, attention, layer, ops, scope};
+use std::sync::Arc;
 
 /// The sites of a graph, and why some layers have none: by the layer's place in [`Graph::layers`].
 pub(super) fn sites(graph: &Graph) -> (Vec<Site>, Vec<(usize, String)>) {
@@ -82,34 +83,25 @@ fn lay_out(graph: &Graph, name: String, kind: SiteKind, value: ValueId, placed: 
         return Err("its output lies in the memory of a parameter".to_string());
     }
     let last = shape.len() > 2 && graph.channel_dimensions(value) == [shape.len() - 1];
-    let tokens = |dim: usize| if placed { token_grid(graph, value, dim) } else { Ok((0, 1, shape[dim] as usize)) };
-    let in_order = |dims: [usize; 2]| match graph.lie(value, &dims) {
-        Lie::OutOfOrder if placed => Err(OUT_OF_ORDER.to_string()),
-        _ => Ok(()),
-    };
-    let (units, layout, size) = match (batch, shape) {
+    let tokens = |dim: usize| if placed { token_grid(graph, value, dim) } else { Ok(Grid::row(shape[dim] as usize)) };
+    let map = |dims: [usize; 2]| if placed { map_grid(graph, value, dims) } else { Ok(Grid::map(shape, dims)) };
+    let (units, layout, grid) = match (batch, shape) {
         (0, [_, c, _, _]) if kind == SiteKind::Heads => {
-            let (prefix, height, width) = tokens(2)?;
-            (*c, Layout::Heads { prefix, height, width }, (height, width))
+            let grid = tokens(2)?;
+            (*c, Layout::Heads { prefix: grid.prefix, height: grid.height, width: grid.width }, grid)
         }
-        (0, [_, c, h, w]) if !last => {
-            in_order([2, 3])?;
-            (*c, Layout::FeatureMap, (*h as usize, *w as usize))
-        }
-        (0, [_, h, w, c]) => {
-            in_order([1, 2])?;
-            (*c, Layout::ChannelsLast, (*h as usize, *w as usize))
-        }
-        (0, [_, c]) => (*c, Layout::Vector, (1, 1)),
+        (0, [_, c, _, _]) if !last => (*c, Layout::FeatureMap, map([2, 3])?),
+        (0, [_, _, _, c]) => (*c, Layout::ChannelsLast, map([1, 2])?),
+        (0, [_, c]) => (*c, Layout::Vector, Grid::row(1)),
         (0, [_, _, c]) if last => {
-            let (prefix, height, width) = tokens(1)?;
-            (*c, Layout::Tokens { prefix, height, width }, (height, width))
+            let grid = tokens(1)?;
+            (*c, Layout::Tokens { prefix: grid.prefix, height: grid.height, width: grid.width }, grid)
         }
         (1, [_, _, c]) if last => {
-            let (prefix, height, width) = tokens(0)?;
-            (*c, Layout::TokensFirst { prefix, height, width }, (height, width))
+            let grid = tokens(0)?;
+            (*c, Layout::TokensFirst { prefix: grid.prefix, height: grid.height, width: grid.width }, grid)
         }
-        (0, [_, c, l]) => (*c, Layout::FeatureMap, (1, *l as usize)),
+        (0, [_, c, l]) => (*c, Layout::FeatureMap, Grid::row(*l as usize)),
         (0, [_, _, _, _, _]) => {
             let why = "volumes, films and windows in five dimensions cannot be laid out on an image";
             return Err(format!("its output is {shape:?}: {why}"));
@@ -121,25 +113,57 @@ fn lay_out(graph: &Graph, name: String, kind: SiteKind, value: ValueId, placed: 
         }
     };
     let route = route(graph, value).ok_or("its output cannot be found again in another pass")?;
-    Ok(Site { name, kind, units: units as usize, layout, size, value, route })
+    let size = (grid.height, grid.width);
+    Ok(Site { name, kind, units: units as usize, layout, size, order: grid.order, value, route })
 }
 
-const OUT_OF_ORDER: &str = "its positions do not lie in the order of the image (windows, flipped or rolled)";
+const OUT_OF_ORDER: &str =
+    "its positions are not the places of the image, each once (padded windows, overlapping patches)";
 
-/// How the tokens along a dimension lie on an image: prefix, rows and columns. What is no picture is a row.
-fn token_grid(graph: &Graph, value: ValueId, dimension: usize) -> Result<(usize, usize, usize), String> {
+/// How positions lie on an image.
+struct Grid {
+    prefix: usize,
+    height: usize,
+    width: usize,
+    order: Option<Arc<[i64]>>,
+}
+
+impl Grid {
+    fn row(width: usize) -> Self {
+        Self { prefix: 0, height: 1, width, order: None }
+    }
+
+    fn map(shape: &[i64], [rows, columns]: [usize; 2]) -> Self {
+        Self { height: shape[rows] as usize, ..Self::row(shape[columns] as usize) }
+    }
+}
+
+/// How the tokens along a dimension lie on an image. What is no picture is a row.
+fn token_grid(graph: &Graph, value: ValueId, dimension: usize) -> Result<Grid, String> {
     let tokens = graph.values[value].shape[dimension] as usize;
     match graph.lie(value, &[dimension]) {
-        Lie::Grid { prefix, height, width } => Ok((prefix, height, width)),
+        Lie::Grid { prefix, height, width } => Ok(Grid { prefix, height, width, order: None }),
+        Lie::Shuffled { prefix, height, width, order } => Ok(Grid { prefix, height, width, order: Some(order.into()) }),
         Lie::OutOfOrder => Err(OUT_OF_ORDER.to_string()),
-        Lie::Nowhere => Ok((0, 1, tokens)),
-        Lie::Unknown => Ok(patches(graph, tokens).unwrap_or((0, 1, tokens))),
+        Lie::Nowhere => Ok(Grid::row(tokens)),
+        Lie::Unknown => Ok(patches(graph, tokens).unwrap_or(Grid::row(tokens))),
+    }
+}
+
+/// How the positions of a map lie on an image: as the map does, unless it is known that they do not.
+fn map_grid(graph: &Graph, value: ValueId, dims: [usize; 2]) -> Result<Grid, String> {
+    match graph.lie(value, &dims) {
+        Lie::Shuffled { prefix: 0, height, width, order } => {
+            Ok(Grid { height, order: Some(order.into()), ..Grid::row(width) })
+        }
+        Lie::Shuffled { .. } | Lie::OutOfOrder => Err(OUT_OF_ORDER.to_string()),
+        _ => Ok(Grid::map(&graph.values[value].shape, dims)),
     }
 }
 
 /// The grid of patches that so many tokens may be, where an operator that nothing is known of came in between: that of a
 /// convolution, with at most 16 further tokens in front.
-fn patches(graph: &Graph, tokens: usize) -> Option<(usize, usize, usize)> {
+fn patches(graph: &Graph, tokens: usize) -> Option<Grid> {
     let mut maps = graph.ops.iter().rev().filter(|op| op.name == "conv").filter_map(|op| {
         match graph.values[*op.outputs.first()?].shape.as_slice() {
             [_, _, h, w] => Some((*h as usize, *w as usize)),
@@ -147,7 +171,7 @@ fn patches(graph: &Graph, tokens: usize) -> Option<(usize, usize, usize)> {
         }
     });
     let fits = |(h, w): &(usize, usize)| h * w > 1 && h * w <= tokens && tokens - h * w <= 16;
-    maps.find(fits).map(|(h, w)| (tokens - h * w, h, w))
+    maps.find(fits).map(|(height, width)| Grid { prefix: tokens - height * width, height, ..Grid::row(width) })
 }
 
 /// Walks back from a value to an operator that reads a parameter.

@@ -31,8 +31,15 @@ pub(crate) const MOVEMENTS: &[&str] = &[
     "cat", "stack", "hstack", "vstack", "expand", "expand_as", "broadcast_to", "repeat", "tile", "view_as",
     "reshape_as", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "flip", "roll",
     "rot90", "pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d",
-    "replication_pad2d", "unfold", "diagonal", "ravel", UNSEEN,
+    "replication_pad2d", "unfold", "im2col", "diagonal", "ravel", UNSEEN,
 ];
+
+/// Whether an operator picks or places elements by numbers that it is given or works out: where they come from is not known.
+pub(crate) fn picks(canonical: &str) -> bool {
+    let beginnings =
+        ["index", "gather", "take", "sort", "msort", "argsort", "topk", "scatter", "masked_s", "grid_sampler"];
+    canonical.starts_with("embedding") || beginnings.into_iter().any(|begin| canonical.starts_with(begin))
+}
 
 /// Whether an operator writes to its first argument and returns it.
 pub(crate) fn is_in_place(name: &str, overload: &str) -> bool {

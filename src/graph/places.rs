@@ -5,6 +5,7 @@
 
 use super::movement::Movement;
 use super::{Graph, Operand, Origin, ValueId, layer, ops};
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 /// Places of the elements of a value.
@@ -18,11 +19,14 @@ pub(super) struct Places {
 }
 
 /// How some dimensions of a value lie on the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lie {
     /// In row order, after `prefix` elements that lie nowhere.
     Grid { prefix: usize, height: usize, width: usize },
-    /// On the image, in another order: windows, flipped or rolled.
+    /// Each place of a grid once, in another order: windows, flipped or rolled. `order` says for each place in row order
+    /// which element lies there, the prefix not counted.
+    Shuffled { prefix: usize, height: usize, width: usize, order: Vec<i64> },
+    /// On the image, but not each place once.
     OutOfOrder,
     /// They count no places.
     Nowhere,
@@ -66,8 +70,10 @@ impl Places {
         let sizes: Vec<i64> = (0..shape.len()).map(|d| if dims.contains(&d) { shape[d] } else { 1 }).collect();
         let flat = at.f_expand(&sizes, false).map(|at| at.reshape(-1));
         let Some(places) = flat.ok().and_then(|flat| Vec::<i64>::try_from(flat).ok()) else { return Lie::Unknown };
-        if let [a, b] = dims {
-            return self.lie_of_map(&places, shape[*a] as usize, shape[*b] as usize);
+        if let [a, b] = dims
+            && let Some(lie) = self.map_in_order(&places, shape[*a] as usize, shape[*b] as usize)
+        {
+            return lie;
         }
         let prefix = places.iter().take_while(|p| **p < 0).count();
         let places = &places[prefix..];
@@ -79,15 +85,21 @@ impl Places {
         };
         let (rows, columns) = (distinct(&|p| p.div_euclid(self.width)), distinct(&|p| p.rem_euclid(self.width)));
         let in_order = rows.iter().flat_map(|row| columns.iter().map(move |column| row * self.width + column));
-        match in_order.eq(places.iter().copied()) {
-            true => Lie::Grid { prefix, height: rows.len(), width: columns.len() },
-            false => Lie::OutOfOrder,
+        let (height, width) = (rows.len(), columns.len());
+        if in_order.clone().eq(places.iter().copied()) {
+            return Lie::Grid { prefix, height, width };
+        }
+        let found: HashMap<i64, i64> = places.iter().zip(0..).map(|(place, i)| (*place, i)).collect();
+        let order: Option<Vec<i64>> = in_order.map(|place| found.get(&place).copied()).collect();
+        match order.filter(|order| order.len() == places.len()) {
+            Some(order) => Lie::Shuffled { prefix, height, width, order },
+            None => Lie::OutOfOrder,
         }
     }
 
-    /// How the positions of a map lie: in order if its rows lie under, and its columns beside each other. Places may come
+    /// How the positions of a map lie if they are in order: rows under, and columns beside each other. Places may come
     /// several times, as after enlarging, or be padding.
-    fn lie_of_map(&self, places: &[i64], height: usize, width: usize) -> Lie {
+    fn map_in_order(&self, places: &[i64], height: usize, width: usize) -> Option<Lie> {
         let known = || places.iter().enumerate().filter(|(_, p)| **p >= 0);
         let mut rows = vec![None; height];
         let mut columns = vec![None; width];
@@ -100,10 +112,8 @@ impl Places {
                 && columns[i % width] == Some(place.rem_euclid(self.width))
         };
         let ascending = |line: &[Option<i64>]| line.iter().flatten().is_sorted();
-        match known().all(same) && ascending(&rows) && ascending(&columns) {
-            true => Lie::Grid { prefix: 0, height, width },
-            false => Lie::OutOfOrder,
-        }
+        let in_order = known().all(same) && ascending(&rows) && ascending(&columns);
+        in_order.then_some(Lie::Grid { prefix: 0, height, width })
     }
 }
 
@@ -140,7 +150,7 @@ pub(super) fn made(
     let source = graph.values[from].shape.as_slice();
     let made = match op.name.as_str() {
         // Only the shape is taken.
-        name if name.ends_with("_like") || name.starts_with("new_") => None,
+        name if name.ends_with("_like") || name.starts_with("new_") || ops::picks(name) => None,
         name if ops::is_product(name) && name != "conv" && name != "einsum" => {
             let from_left = layer::product_weight(graph, index).is_some()
                 && layer::units(graph, index).is_some_and(|d| d + 2 == rank);
@@ -228,12 +238,15 @@ mod tests {
         };
         assert_eq!(tokens(&[0, 1, 2, 3, 4, 5]), Lie::Grid { prefix: 0, height: 2, width: 3 });
         assert_eq!(tokens(&[3, 4, 5]), Lie::Grid { prefix: 0, height: 1, width: 3 });
-        assert_eq!(tokens(&[0, 1, 3, 4, 2, 5]), Lie::OutOfOrder, "windows");
-        assert_eq!(tokens(&[2, 1, 0, 5, 4, 3]), Lie::OutOfOrder, "flipped");
+        let shuffled = |order: &[i64]| Lie::Shuffled { prefix: 0, height: 2, width: 3, order: order.to_vec() };
+        assert_eq!(tokens(&[0, 1, 3, 4, 2, 5]), shuffled(&[0, 1, 4, 2, 3, 5]), "windows");
+        assert_eq!(tokens(&[2, 1, 0, 5, 4, 3]), shuffled(&[2, 1, 0, 5, 4, 3]), "flipped");
+        assert_eq!(tokens(&[0, 1, 2, 3, 4, 4]), Lie::OutOfOrder, "a place twice");
         assert_eq!(map.without(2).without(3).lie(&[1, 2, 5, 3], &[2]), Lie::Nowhere);
         assert_eq!(map.lie(&[1, 2, 2, 3], &[2, 3]), Lie::Grid { prefix: 0, height: 2, width: 3 });
-        assert_eq!(map.lie_of_map(&[0, 0, 2, -1, -1, -1, 3, 3, 5], 3, 3), Lie::Grid { prefix: 0, height: 3, width: 3 });
-        assert_eq!(map.lie_of_map(&[2, 1, 0, 5, 4, 3], 2, 3), Lie::OutOfOrder, "flipped");
-        assert_eq!(map.lie_of_map(&[0, 1, 3, 4, 2, 5], 2, 3), Lie::OutOfOrder, "windows");
+        let enlarged = map.map_in_order(&[0, 0, 2, -1, -1, -1, 3, 3, 5], 3, 3);
+        assert_eq!(enlarged, Some(Lie::Grid { prefix: 0, height: 3, width: 3 }));
+        assert_eq!(map.map_in_order(&[2, 1, 0, 5, 4, 3], 2, 3), None, "flipped");
+        assert_eq!(map.map_in_order(&[0, 1, 3, 4, 2, 5], 2, 3), None, "windows");
     }
 }

@@ -3,6 +3,7 @@
 use super::{Graph, ValueId};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// A value whose channels are neurons.
@@ -18,6 +19,9 @@ pub struct Site {
     pub layout: Layout,
     /// Height and width of the activation maps, for the traced input; `(1, 1)` for vectors.
     pub size: (usize, usize),
+    /// Where the positions do not lie in row order (the windows of an attention): for each place of the map the position that
+    /// lies there.
+    pub(crate) order: Option<Arc<[i64]>>,
     pub(crate) value: ValueId,
     pub(crate) route: Route,
 }
@@ -74,7 +78,7 @@ pub enum Layout {
         /// Columns of the patch grid.
         width: usize,
     },
-    /// `[N, H, W, C]`.
+    /// `[N, H, W, C]`, or `[N, W, P, C]`: windows of positions.
     ChannelsLast,
     /// `[N, C, T, D]`: a unit is an attention head, its activation at a token the length of the D numbers that it
     /// returns there. Tokens as in [`Tokens`](Self::Tokens).
@@ -166,7 +170,17 @@ impl Site {
                 });
             }
         };
-        maps.map_err(Error::torch(format!("laying out site `{}`", self.name)))
+        let (height, width) = (self.size.0 as i64, self.size.1 as i64);
+        let placed = maps.and_then(|maps| match &self.order {
+            None => Ok(maps),
+            Some(order) => {
+                let order = Tensor::from_slice(order).f_to_device(maps.device())?;
+                let n = maps.size().first().copied().unwrap_or(0);
+                let in_order = maps.f_reshape([n, channels, -1])?.f_index_select(2, &order)?;
+                in_order.f_reshape([n, channels, height, width])
+            }
+        });
+        placed.map_err(Error::torch(format!("laying out site `{}`", self.name)))
     }
 
     /// The dimension of the raw activation that counts units.

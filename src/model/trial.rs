@@ -18,7 +18,8 @@ impl Model<'_> {
     /// model is observed.
     pub(crate) fn explained(&self, error: Error, input: &Tensor) -> Error {
         match error {
-            Error::Forward { message, input: shape } => {
+            // What a closure says is said to those who wrote it.
+            Error::Forward { message, input: shape } if self.script.is_some() => {
                 let cause = causes::certain(&message).or_else(|| self.tried(&message, input));
                 Error::Forward { message: cause.unwrap_or(message), input: shape }
             }

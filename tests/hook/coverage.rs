@@ -165,6 +165,45 @@ fn tokens_lie_where_their_patches_lie_and_what_is_no_picture_is_a_row() {
 }
 
 #[test]
+fn positions_of_windows_are_put_where_they_lie() {
+    type Reach = fn(&Tensor) -> Tensor;
+    let unfolded: Reach = |x| x.im2col([4, 4], [1, 1], [0, 0], [4, 4]).transpose(1, 2);
+    // How tokens come to the layer, and the same tokens in row order.
+    let ways: [(&str, Reach, Reach); 4] = [
+        ("windows beside each other", |x| windows(x).reshape([-1, 6, 4, 48]), patches),
+        ("windows in a row", |x| windows(x).reshape([-1, 24, 48]), patches),
+        ("rolled", |x| patches(x).roll([1], [1]), patches),
+        ("unfolded", |x| x.im2col([4, 4], [1, 1], [0, 0], [4, 4]).transpose(1, 2), unfolded),
+    ];
+    for n in [1, 2] {
+        let x = images(n, 16, 24);
+        for (name, reach, in_order) in ways {
+            let vs = VarStore::new(Device::Cpu);
+            let layer = nn::linear(vs.root() / "h", 48, 5, Default::default());
+            let expected = in_order(&x).apply(&layer).transpose(1, 2).reshape([n, 5, 4, 6]);
+            let net = nn::func(move |x| reach(x).apply(&layer));
+            let model = Model::new(&vs, &net);
+            let traced = Traced::new(&model, &x).unwrap();
+            let site = traced.site("h").unwrap_or_else(|e| panic!("{name}: {e}")).clone();
+            assert_eq!(site.size, (4, 6), "{name}");
+            let mut maps = None;
+            let _ = traced
+                .read(std::slice::from_ref(&site), &x, |_, a| {
+                    maps = Some(site.maps(a)?.copy());
+                    Ok(())
+                })
+                .unwrap();
+            assert!(close(&maps.unwrap(), &expected), "{name}");
+        }
+    }
+}
+
+/// Patches in windows of 2 x 2, `[N, 2, 3, 2, 2, 48]`, of an image of 16 x 24.
+fn windows(x: &Tensor) -> Tensor {
+    patches(x).reshape([-1, 2, 2, 3, 2, 48]).permute([0, 1, 3, 2, 4, 5])
+}
+
+#[test]
 fn what_cannot_be_laid_out_is_named_with_the_reason() {
     let why = |reach: fn(&Tensor) -> Tensor, features| layout_of(&images(1, 8, 8), features, reach).unwrap_err();
     let tiles = |x: &Tensor| patches(x).reshape([-1, 4, 12]);
@@ -173,8 +212,8 @@ fn what_cannot_be_laid_out_is_named_with_the_reason() {
     assert!(why(copies, 192).contains("no dimension counts images alone"));
     let film = |x: &Tensor| x.unsqueeze(2).expand([-1, -1, 4, -1, -1], false).contiguous();
     assert!(why(film, 8).contains("volumes, films"));
-    let rolled = |x: &Tensor| patches(x).roll([1], [1]);
-    assert!(why(rolled, 48).contains("order of the image"));
+    let padded = |x: &Tensor| patches(&x.constant_pad_nd([0, 4, 0, 4]));
+    assert!(why(padded, 48).contains("not the places of the image"));
 }
 
 #[test]

@@ -80,15 +80,15 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
             remark(site, &zero, &prune)
         ));
     }
-    let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
-    lines.push(format!("{} sites; {units} units in layers", shown.len()));
+    lines.extend(unread(&graph));
     if trials.planned > 0 {
         lines.push(format!(
             "of {} sites edits were planned and not tried, as trying took too long: `edit --dry-run` tries one",
             trials.planned
         ));
     }
-    lines.extend(unread(&graph));
+    let units: usize = shown.iter().filter(|s| s.kind == SiteKind::Layer).map(|s| s.units).sum();
+    lines.push(format!("{} sites; {units} units in layers", shown.len()));
     output::print(|out| lines.iter().try_for_each(|line| writeln!(out, "{}", output::line(line))))?;
     Ok(exit::CLEAN)
 }
@@ -115,7 +115,8 @@ fn unread(graph: &Traced<'_>) -> Vec<String> {
     let Some(remark) = graph.coverage(graph.model(), graph.sites()).remark() else { return Vec::new() };
     let width = all.iter().map(|l| l.layer.chars().count()).max().unwrap_or(0);
     let line = |l: &UnreadLayer| format!("  {:width$}  {} parameters: {}", l.layer, l.parameters, l.reason);
-    [String::new(), format!("{remark}:")].into_iter().chain(all.iter().map(line)).collect()
+    let head = [String::new(), format!("{remark}:")];
+    head.into_iter().chain(all.iter().map(line)).chain([String::new()]).collect()
 }
 
 /// Scopes before what lies in them, otherwise in order of execution.

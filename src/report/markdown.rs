@@ -35,9 +35,10 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         Origin::Model => &report.model.name,
     };
     writeln!(out, "# Audit of {}\n", code(name))?;
-    let (word, rest) = report.verdict.split_once(':').unwrap_or((&report.verdict, ""));
-    let stop = if rest.is_empty() { "." } else { ":" };
-    writeln!(out, "**{}{stop}**{}\n", capitalised(&text(word)), text(rest))?;
+    match report.verdict.split_once(": ") {
+        Some((word, rest)) => writeln!(out, "**{}:** {}\n", capitalised(&text(word)), text(rest))?,
+        None => writeln!(out, "**{}.**\n", capitalised(&text(&report.verdict)))?,
+    }
     if let Some(warning) = report.accuracy.as_ref().and_then(|a| a.warning.as_ref()) {
         writeln!(out, "> **Warning.** {}\n", text(warning))?;
     }

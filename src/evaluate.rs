@@ -98,12 +98,25 @@ impl Answers {
                 let labels = probe::labels(images, &batch.numbers)?;
                 let output = forward(&batch, &labels)?;
                 comparable(images, &output.size())?;
+                numbers_only(&output)?;
                 answers.right.extend(agree(&output, &labels)?);
                 answers.numbers.extend(batch.numbers);
             }
             Ok(())
         })?;
         Ok(answers)
+    }
+}
+
+/// An error where an output is no number: such a model says nothing, and is not wrong.
+fn numbers_only(output: &Tensor) -> Result<()> {
+    let nan = output.f_isnan().and_then(|nan| nan.f_any()).map_err(Error::torch("looking at the model's output"))?;
+    match nan.int64_value(&[]) {
+        0 => Ok(()),
+        _ => Err(Error::NotMeasured {
+            what: "accuracy",
+            reason: "the model's output is NaN for some of the images".to_string(),
+        }),
     }
 }
 

@@ -90,9 +90,10 @@ pub(crate) struct Maps {
 impl Maps {
     fn new(site: &Site, activation: &Tensor, images: usize) -> Result<Self> {
         let received = activation.size();
-        if received.first().is_some_and(|n| *n != images as i64) && images > 1 {
+        let shown = received.get(site.batch_dimension());
+        if shown.is_some_and(|n| *n != images as i64) && images > 1 {
             let expected = format!(
-                "{images} images first: the model may be traced for a fixed batch; show it one image at a time \
+                "{images} images: the model may be traced for a fixed batch; show it one image at a time \
                  (`--batch-size 1`), or export it for batches of any size"
             );
             return Err(shape(&site.name, received, expected));

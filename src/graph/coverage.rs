@@ -109,7 +109,12 @@ pub(super) fn unread(graph: &Graph, model: &Model<'_>, reasons: &[(usize, String
     // What is left: weights that no known product reads, by module.
     let mut others: BTreeMap<String, (BTreeSet<usize>, String)> = BTreeMap::new();
     let mut order = Vec::new();
-    for p in (0..graph.parameters.len()).filter(|p| !seen.contains(p) && is_matrix(graph, model, *p)) {
+    // One tensor may have two names.
+    let address = |p: usize| graph.tensor(model, &graph.parameters[p]).map_or(0, |t| t.data_ptr() as usize);
+    let read: BTreeSet<usize> = makings.iter().flatten().map(|p| address(*p)).collect();
+    let is_alias = |p: usize| !makings.iter().any(|m| m.contains(&p)) && read.contains(&address(p));
+    let left = |p: &usize| !seen.contains(p) && is_matrix(graph, model, *p) && !is_alias(*p);
+    for p in (0..graph.parameters.len()).filter(left) {
         let Some(why) = reader(graph, &makings, p) else { continue };
         let module = layer::module(&graph.parameters[p]);
         let is_known = |name: &str| graph.layers.iter().any(|l| l.name == name);
@@ -145,6 +150,9 @@ fn packed(graph: &Graph) -> Vec<UnreadLayer> {
     named.collect()
 }
 
+const RECURRENT: [&str; 8] =
+    ["lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"];
+
 /// The parameters that every fixed value is made of.
 fn makings(graph: &Graph) -> Vec<BTreeSet<usize>> {
     let mut all: Vec<BTreeSet<usize>> = Vec::with_capacity(graph.values.len());
@@ -172,7 +180,7 @@ fn reader(graph: &Graph, makings: &[BTreeSet<usize>], parameter: usize) -> Optio
     if let Some(op) = data.clone().find(|&op| mixes(graph, op)) {
         let aten = &graph.ops[op].aten;
         return Some(match graph.ops[op].name.as_str() {
-            "lstm" | "gru" | "rnn_tanh" | "rnn_relu" | "lstm_cell" | "gru_cell" | "rnn_tanh_cell" | "rnn_relu_cell" => {
+            name if RECURRENT.contains(&name) => {
                 format!("it is a recurrent layer (`{aten}`), whose units are not read")
             }
             "transformer_encoder_layer_fwd" | "native_multi_head_attention" => format!(
@@ -184,8 +192,17 @@ fn reader(graph: &Graph, makings: &[BTreeSet<usize>], parameter: usize) -> Optio
         });
     }
     let constant = |op: &usize| {
-        let weight = layer::product_weight(graph, *op);
-        graph.is_fixed(*op) && weight.is_some_and(|w| makings[w].contains(&parameter))
+        let reads: Vec<ValueId> = graph.ops[*op].reads().collect();
+        let weights = match graph.ops[*op].name.as_str() {
+            "bilinear" => reads.get(2..).unwrap_or_default().to_vec(),
+            name if ops::is_product(name) => layer::product_weight(graph, *op).into_iter().collect(),
+            "native_multi_head_attention" => reads.get(3..).unwrap_or_default().to_vec(),
+            name if RECURRENT.contains(&name) || name == "transformer_encoder_layer_fwd" => {
+                reads.get(1..).unwrap_or_default().to_vec()
+            }
+            _ => Vec::new(),
+        };
+        graph.is_fixed(*op) && weights.iter().any(|w| makings[*w].contains(&parameter))
     };
     readers.iter().any(constant).then(|| "what it computes does not depend on the image".to_string())
 }

@@ -101,7 +101,11 @@ fn lay_out(graph: &Graph, name: String, kind: SiteKind, value: ValueId, placed: 
             let grid = tokens(0)?;
             (*c, Layout::TokensFirst { prefix: grid.prefix, height: grid.height, width: grid.width }, grid)
         }
-        (0, [_, c, l]) => (*c, Layout::FeatureMap, Grid::row(*l as usize)),
+        (0, [_, c, l]) => {
+            // A class token has no place in a map.
+            let grid = tokens(2)?;
+            (*c, Layout::FeatureMap, if grid.prefix > 0 { Grid::row(*l as usize) } else { grid })
+        }
         (0, [_, _, _, _, _]) => {
             let why = "volumes, films and windows in five dimensions cannot be laid out on an image";
             return Err(format!("its output is {shape:?}: {why}"));

@@ -49,6 +49,20 @@ impl Places {
         Self { at: self.at.amin(d as i64, true), width: self.width }
     }
 
+    /// Those of a map `[.., h, w]` that was computed from this one, `[.., H, W]`: each place that of the middle of what it
+    /// was computed from.
+    fn scaled(&self, source: &[i64], shape: &[i64]) -> Self {
+        let mut at = self.at.amin([0i64, 1].as_slice(), true);
+        for d in [2, 3] {
+            let (from, to) = (source[d], shape[d]);
+            if at.size()[d] > 1 && from != to {
+                let middles: Vec<i64> = (0..to).map(|i| ((2 * i + 1) * from / (2 * to.max(1))).min(from - 1)).collect();
+                at = at.index_select(d as i64, &Tensor::from_slice(&middles));
+            }
+        }
+        Self { at, width: self.width }
+    }
+
     fn copy(&self) -> Self {
         Self { at: self.at.shallow_clone(), width: self.width }
     }
@@ -150,7 +164,11 @@ pub(super) fn made(
     let source = graph.values[from].shape.as_slice();
     let made = match op.name.as_str() {
         // Only the shape is taken.
-        name if name.ends_with("_like") || name.starts_with("new_") || ops::picks(name) => None,
+        name if name.ends_with("_like") || name.starts_with("new_") => None,
+        // What it was that lay there is not known any more.
+        name if ops::picks(name) => {
+            Some(Places { at: Tensor::zeros(vec![1; rank], (Kind::Int64, Device::Cpu)), width: 1 })
+        }
         name if ops::is_product(name) && name != "conv" && name != "einsum" => {
             let from_left = layer::product_weight(graph, index).is_some()
                 && layer::units(graph, index).is_some_and(|d| d + 2 == rank);
@@ -164,15 +182,9 @@ pub(super) fn made(
         "mean" | "sum" | "amax" | "amin" | "max" | "std" | "var" | "logsumexp" | "nansum" => {
             reduced(places, op, source.len(), rank)
         }
-        // A window slides over a map: the result is a map of its own.
-        _ if source.len() == 4 && rank == 4 && source[2..] != shape[2..] => {
-            let is_map = matches!(places.lie(source, &[2, 3]), Lie::Grid { prefix: 0, .. });
-            is_map.then(|| Places::of_map(shape, 2))
-        }
-        "conv" if rank == 4 => {
-            let is_map = matches!(places.lie(source, &[2, 3]), Lie::Grid { prefix: 0, .. });
-            is_map.then(|| Places::of_map(shape, 2))
-        }
+        // A window slides over a map: the result is a smaller or larger map of the same.
+        "conv" if rank == 4 => Some(places.scaled(source, shape)),
+        _ if source.len() == 4 && rank == 4 && source[2..] != shape[2..] => Some(places.scaled(source, shape)),
         _ => Some(places.copy()),
     };
     let fitting = |p: &Places| p.fits(shape);

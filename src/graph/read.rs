@@ -7,7 +7,7 @@ use crate::Reason;
 use crate::hook::{self, Arg, Event};
 use crate::{Error, Model, Result};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use tch::Tensor;
 
 /// Units to fill with 0 during a forward pass.
@@ -60,8 +60,7 @@ impl Traced<'_> {
         let (given, input) = (input, model.prepare(input)?);
         let named: Vec<Tensor> =
             model.parameters().iter().map(|(_, t)| t).chain(&self.constants).map(Tensor::shallow_clone).collect();
-        let sizes = named.iter().map(Tensor::numel).collect();
-        let follower = RefCell::new(Follower::new(&routes, sizes));
+        let follower = RefCell::new(Follower::new(&routes, &named));
         let passed = hook::observe(
             &named,
             |numbers| follower.borrow_mut().name(numbers),
@@ -161,6 +160,12 @@ struct Follower<'r> {
     routes: Vec<Walk<'r>>,
     /// Fixed tensors by number: the parameter that each is, or was computed of; none for what has no parameter.
     fixed: HashMap<u64, Option<usize>>,
+    /// The memory of fixed tensors that were computed, by number: their parameter, and the tensors in it that are known.
+    memory: HashMap<u64, (Option<usize>, Vec<u64>)>,
+    /// Tensors by number that are not fixed.
+    flowing: HashSet<u64>,
+    /// Where the parameters lie in memory: first byte, the byte behind the last, and which it is; sorted.
+    places: Vec<(usize, usize, usize)>,
     /// How many numbers each parameter holds.
     sizes: Vec<usize>,
     /// How often each parameter has been read by operators that are given more than fixed tensors.
@@ -196,9 +201,24 @@ impl Walk<'_> {
 }
 
 impl<'r> Follower<'r> {
-    fn new(routes: &[&'r Route], sizes: Vec<usize>) -> Self {
+    fn new(routes: &[&'r Route], named: &[Tensor]) -> Self {
         let routes = routes.iter().map(|route| Walk { route, at: At::Before }).collect();
-        Self { routes, fixed: HashMap::new(), sizes, uses: HashMap::new() }
+        let sizes: Vec<usize> = named.iter().map(Tensor::numel).collect();
+        let place = |(i, t): (usize, &Tensor)| {
+            let first = t.data_ptr() as usize;
+            (first, first + t.numel() * t.kind().elt_size_in_bytes(), i)
+        };
+        let mut places: Vec<_> = named.iter().enumerate().map(place).collect();
+        places.sort_unstable();
+        Self {
+            routes,
+            fixed: HashMap::new(),
+            memory: HashMap::new(),
+            flowing: HashSet::new(),
+            places,
+            sizes,
+            uses: HashMap::new(),
+        }
     }
 
     fn name(&mut self, numbers: &[u64]) {
@@ -218,11 +238,16 @@ impl<'r> Follower<'r> {
         if !in_place && outputs.iter().all(|o| inputs.contains(o)) {
             return Vec::new(); // nothing happened, as in Graph::trace
         }
+        if inputs.iter().any(|n| !self.fixed.contains_key(n) && !self.flowing.contains(n)) {
+            self.meet(event);
+        }
         let name = ops::canonical(event.name());
         let read: BTreeSet<usize> = inputs.iter().filter_map(|n| *self.fixed.get(n)?).collect();
+        // Where everything is fixed nothing is computed of the input.
+        let flows = !inputs.iter().all(|n| self.fixed.contains_key(n));
         let mut arrived = Vec::new();
         for (i, walk) in self.routes.iter_mut().enumerate() {
-            let starts = || read.contains(&walk.route.parameter) && name == walk.route.operator;
+            let starts = || flows && read.contains(&walk.route.parameter) && name == walk.route.operator;
             let due = || self.uses.get(&walk.route.parameter).copied().unwrap_or(0) == walk.route.use_number;
             let before = walk.at;
             walk.at = match before {
@@ -244,21 +269,61 @@ impl<'r> Follower<'r> {
                 arrived.push(i);
             }
         }
-        self.after(&inputs, &outputs, read);
+        self.after(event, &inputs, &outputs, read);
         arrived
     }
 
+    /// Learns what tensors are that no operator was seen to return: the input, and views of parameters that were made
+    /// unseen, or of what was computed of them, which lie in their memory.
+    fn meet(&mut self, event: &Event<'_>) {
+        for seen in event.inputs().iter().flat_map(Arg::tensors) {
+            if self.fixed.contains_key(&seen.number) || self.flowing.contains(&seen.number) {
+                continue;
+            }
+            if let Some((root, tensors)) = seen.storage.and_then(|s| self.memory.get_mut(&s)) {
+                self.fixed.insert(seen.number, *root);
+                tensors.push(seen.number);
+                continue;
+            }
+            let at = if seen.storage.is_some() { seen.tensor.data_ptr() as usize } else { 0 };
+            let before = self.places.partition_point(|(first, ..)| *first <= at);
+            let under = self.places[..before].last().filter(|(_, behind, _)| at < *behind);
+            match under {
+                Some((.., parameter)) => drop(self.fixed.insert(seen.number, Some(*parameter))),
+                None => drop(self.flowing.insert(seen.number)),
+            }
+        }
+    }
+
     /// As in [`fixed::mark`](super::fixed): what is computed of fixed tensors is fixed.
-    fn after(&mut self, inputs: &[u64], outputs: &[u64], read: BTreeSet<usize>) {
+    fn after(&mut self, event: &Event<'_>, inputs: &[u64], outputs: &[u64], read: BTreeSet<usize>) {
+        let memory = || {
+            let outputs = event.outputs();
+            let lying = outputs.iter().flat_map(Arg::tensors).filter_map(|seen| Some((seen.storage?, seen.number)));
+            lying.collect::<Vec<_>>()
+        };
         if inputs.iter().all(|n| self.fixed.contains_key(n)) {
             let roots = inputs.iter().filter_map(|n| *self.fixed.get(n)?);
             let root = largest(roots, |p| self.sizes.get(p).copied().unwrap_or(0));
             for output in outputs {
                 self.fixed.entry(*output).or_insert(root);
             }
+            for (storage, number) in memory() {
+                self.memory.entry(storage).or_insert((root, Vec::new())).1.push(number);
+            }
             return;
         }
+        // What flows was written into it.
+        if ops::is_in_place(event.name(), event.overload()) {
+            for (storage, _) in memory() {
+                for number in self.memory.remove(&storage).map(|(_, tensors)| tensors).unwrap_or_default() {
+                    self.fixed.remove(&number);
+                    self.flowing.insert(number);
+                }
+            }
+        }
         for output in outputs {
+            self.flowing.insert(*output);
             self.fixed.remove(output);
         }
         for parameter in read {

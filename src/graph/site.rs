@@ -135,7 +135,14 @@ impl Site {
         let channels = self.units as i64;
         let maps = match (self.layout, size.as_slice()) {
             (Layout::FeatureMap, [_, c, _, _]) if *c == channels => activation.f_alias(),
-            (Layout::FeatureMap, [_, c, _]) if *c == channels => activation.f_unsqueeze(2),
+            (Layout::FeatureMap, [n, c, _]) if *c == channels => {
+                let (height, width) = (self.size.0 as i64, self.size.1 as i64);
+                match (&self.order, height) {
+                    // In order, and no row: tokens with their channels first.
+                    (None, 2..) => activation.f_reshape([*n, *c, height, width]),
+                    _ => activation.f_unsqueeze(2),
+                }
+            }
             (Layout::Vector, [n, c]) if *c == channels => activation.f_view([*n, *c, 1, 1]),
             (Layout::ChannelsLast, [_, _, _, c]) if *c == channels => activation.f_permute([0, 3, 1, 2]),
             (Layout::Heads { prefix, height, width }, [n, c, t, _])
@@ -181,6 +188,11 @@ impl Site {
             }
         });
         placed.map_err(Error::torch(format!("laying out site `{}`", self.name)))
+    }
+
+    /// The dimension of the raw activation that counts images.
+    pub(crate) fn batch_dimension(&self) -> usize {
+        usize::from(matches!(self.layout, Layout::TokensFirst { .. }))
     }
 
     /// The dimension of the raw activation that counts units.

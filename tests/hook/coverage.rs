@@ -198,6 +198,35 @@ fn positions_of_windows_are_put_where_they_lie() {
     }
 }
 
+#[test]
+fn maps_of_a_network_that_turns_its_images_lie_on_the_images() {
+    type Turn = fn(&Tensor) -> Tensor;
+    let turns: [(&str, Turn); 4] = [
+        ("flipped", |x| x.flip([3])),
+        ("transposed", |x| x.transpose(2, 3)),
+        ("turned", |x| x.rot90(1, [2, 3])),
+        ("rolled", |x| x.roll([5], [2])),
+    ];
+    let x = images(2, 8, 12);
+    for (name, turn) in turns {
+        let vs = VarStore::new(Device::Cpu);
+        let layer = nn::conv2d(vs.root() / "h", 3, 5, 1, Default::default());
+        let expected = x.apply(&layer);
+        let net = nn::func(move |x| turn(x).apply(&layer));
+        let model = Model::new(&vs, &net);
+        let traced = Traced::new(&model, &x).unwrap();
+        let site = traced.site("h").unwrap_or_else(|e| panic!("{name}: {e}")).clone();
+        let mut maps = None;
+        let _ = traced
+            .read(std::slice::from_ref(&site), &x, |_, a| {
+                maps = Some(site.maps(a)?.copy());
+                Ok(())
+            })
+            .unwrap();
+        assert!(close(&maps.unwrap(), &expected), "{name}");
+    }
+}
+
 /// Patches in windows of 2 x 2, `[N, 2, 3, 2, 2, 48]`, of an image of 16 x 24.
 fn windows(x: &Tensor) -> Tensor {
     patches(x).reshape([-1, 2, 2, 3, 2, 48]).permute([0, 1, 3, 2, 4, 5])

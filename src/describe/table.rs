@@ -217,7 +217,7 @@ fn add(description: &mut Description, caption: &str) {
     *description = if description.text.is_empty() {
         Description::words(caption)
     } else {
-        Description::words(&format!("{}{BETWEEN}{caption}", description.text))
+        Description::words(format!("{}{BETWEEN}{caption}", description.text))
     };
 }
 

@@ -187,12 +187,11 @@ impl Search<'_> {
                 }
                 ("prim::SetAttr", Some(t)) if losing => drop(self.held.insert(t)),
                 _ if node.is_branch() => self.join(m, node),
-                _ if self.any(m, &node.inputs, State::Deaf) => {
-                    // A view of such a parameter is one as well.
-                    if node.inputs.iter().all(|v| self.is(m, *v, State::Deaf)) {
-                        self.mark(m, &node.outputs, State::Deaf);
-                    }
+                // A view of such a parameter is one as well.
+                _ if !node.inputs.is_empty() && node.inputs.iter().all(|v| self.is(m, *v, State::Deaf)) => {
+                    self.mark(m, &node.outputs, State::Deaf);
                 }
+                _ if self.any(m, &node.inputs, State::Deaf) => {}
                 (op, _) if losing => {
                     self.mark(m, &node.outputs, State::Losing);
                     if writes_to_its_first(op) {

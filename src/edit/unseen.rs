@@ -228,8 +228,9 @@ impl Search<'_> {
                 tensors.insert(value, t);
                 continue;
             }
-            if let Some(place) = unrun {
-                self.judge(m, node, place, tensors);
+            match unrun {
+                Some(place) => self.judge(m, node, place, tensors),
+                None => self.judge_arguments(m, node),
             }
             let branch = if node.is_branch() && unrun.is_none() { Some(node.describe()) } else { None };
             for inner in node.blocks.iter().filter(|b| !b.raises) {
@@ -242,6 +243,18 @@ impl Search<'_> {
             if let Some(branch) = branch {
                 self.compare_sides(m, node, &branch);
             }
+        }
+    }
+
+    /// Whether an operator that ran does with other arguments of the method something else to channels that go.
+    fn judge_arguments(&mut self, m: usize, node: &Node) {
+        let Some(argument) = node.decided_by.as_deref().filter(|_| !node.is_branch() && !node.op.starts_with("prim::"))
+        else {
+            return;
+        };
+        if !node.outputs.is_empty() && self.any(m, &node.inputs, State::Losing) && !keeps_channels(node) {
+            let place = format!("the {argument}, which had its default in the traced pass,");
+            self.say(&place, &format!("says what `{}` does with channels that the edit takes away", node.op), false);
         }
     }
 

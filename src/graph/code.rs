@@ -66,7 +66,7 @@ pub(crate) struct Node {
     /// Of a loop: whether it always runs the same number of turns.
     #[serde(default)]
     pub fixed: bool,
-    /// What a branch depends on: `values`, `size`, ``argument `embed` ``, ``flag `fast` ``, …
+    /// What a branch depends on; of another operator the argument of the method that its numbers come from: `values`, `size`, ``argument `embed` ``, ``flag `fast` ``, …
     pub decided_by: Option<String>,
     pub file: Option<String>,
     pub line: Option<usize>,

@@ -425,6 +425,18 @@ struct Telling {
     inputs(n);
     outputs(n);
     if (is_known(n)) to.boolean("known", true);
+    // Numbers that come from an argument which was left at its default.
+    std::set<const Value*> seen;
+    std::set<std::string> found;
+    for (const Value* v : n->inputs()) {
+      if (!holds_tensors(v->type())) reasons(v, seen, found);
+    }
+    for (const std::string& reason : found) {
+      if (reason[0] != '1') continue;
+      to.key("decided_by");
+      to.string(reason.substr(1));
+      break;
+    }
     if (kind == prim::GetAttr || kind == prim::SetAttr) {
       if (const auto number = tensor(n->input(0), n->s(attr::name))) {
         to.key("tensor");

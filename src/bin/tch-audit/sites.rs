@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> anyhow::Result<u8> {
     lines.extend(unread(&graph));
     if trials.planned > 0 {
         lines.push(format!(
-            "of {} sites edits were planned and not tried, as trying took too long: `edit --dry-run` tries one",
+            "of {} sites edits were planned and not tried, as trying all would take too long: `edit --dry-run` tries one",
             trials.planned
         ));
     }

@@ -1,16 +1,19 @@
 //! What can be done to the units of a site, by trying it.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 use tch::Tensor;
-use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
+use tch_audit::edit::{Cost, NoOptimizer, PrunePlan, ZeroPlan};
 use tch_audit::graph::{Mask, Site};
 use tch_audit::{Error, Reason, Result, Traced, UnitId};
 
 /// Of a site with more units so many are tried, spread over it.
 const TRIED: usize = 16;
-/// After so long edits are planned, not tried, and of one unit of each site.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// After so much work edits are planned, not tried, and of one unit of each site. In floating-point operations, so that it
+/// is the same on every machine.
+const WORK: u64 = 200_000_000_000;
+/// What a trial takes besides the passes, and a plan for each site of the model.
+const TRIAL: u64 = 50_000_000;
+const PLAN: u64 = 1_000_000;
 
 /// What can be done to the units of a site.
 pub struct Can {
@@ -52,14 +55,19 @@ pub struct Trials<'a> {
     example: &'a Tensor,
     /// What became of plans that were tried: those of a residual stream are the same at many sites.
     known: HashMap<String, Result<(), String>>,
-    until: Instant,
+    /// How much work is left, and what a trial and a plan take of it.
+    left: u64,
+    trial: u64,
+    plan: u64,
     /// How many sites were planned only.
     pub planned: usize,
 }
 
 impl<'a> Trials<'a> {
     pub fn new(graph: &'a Traced<'a>, example: &'a Tensor) -> Self {
-        Self { graph, example, known: HashMap::new(), until: Instant::now() + PATIENCE, planned: 0 }
+        let trial = Cost::of(graph).flops.saturating_mul(2).saturating_add(TRIAL);
+        let plan = PLAN.saturating_mul(graph.sites().len() as u64);
+        Self { graph, example, known: HashMap::new(), left: WORK, trial, plan, planned: 0 }
     }
 
     pub fn mask(&mut self, site: &Site) -> bool {
@@ -69,7 +77,7 @@ impl<'a> Trials<'a> {
     }
 
     fn is_late(&self) -> bool {
-        Instant::now() > self.until
+        self.left == 0
     }
 
     fn units(&self, site: &Site) -> Vec<usize> {
@@ -84,6 +92,7 @@ impl<'a> Trials<'a> {
     pub fn zero(&mut self, site: &Site) -> Can {
         let mut sure = self.is_late();
         let outcomes = self.units(site).into_iter().map(|unit| {
+            self.left = self.left.saturating_sub(self.plan);
             let plan = ZeroPlan::zero(self.graph, &[UnitId::new(&site.name, unit)]).map_err(reason)?;
             if !sure {
                 let (graph, example) = (self.graph, self.example);
@@ -101,6 +110,7 @@ impl<'a> Trials<'a> {
         self.planned += usize::from(late);
         let mut sure = late;
         let outcomes = self.units(site).into_iter().map(|unit| {
+            self.left = self.left.saturating_sub(self.plan);
             let plan = PrunePlan::new(self.graph, &[UnitId::new(&site.name, unit)]).map_err(reason)?;
             if !sure || (!late && !plan.relies_on.is_empty()) {
                 let (graph, example) = (self.graph, self.example);
@@ -114,6 +124,9 @@ impl<'a> Trials<'a> {
 
     /// What becomes of the parts of the model that a plan changes.
     fn once(&mut self, plan: String, trial: impl FnOnce() -> Result<()>) -> Result<(), String> {
+        if !self.known.contains_key(&plan) {
+            self.left = self.left.saturating_sub(self.trial);
+        }
         self.known.entry(plan).or_insert_with(|| trial().map_err(reason)).clone()
     }
 }

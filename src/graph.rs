@@ -168,6 +168,11 @@ impl Graph {
         &self.sites
     }
 
+    /// How many operators the traced pass ran, those that returned their input unchanged not counted.
+    pub fn operators(&self) -> usize {
+        self.ops.len()
+    }
+
     /// How many of `parameters` have a name in the model; those after them are constants. 0 for a frozen module.
     pub(crate) fn named(&self) -> usize {
         self.parameters.len() - self.constants.len()

@@ -10,10 +10,10 @@ use tch_audit::{Error, Reason, Result, Traced, UnitId};
 const TRIED: usize = 16;
 /// After so much work edits are planned, not tried, and of one unit of each site. In floating-point operations, so that it
 /// is the same on every machine.
-const WORK: u64 = 200_000_000_000;
-/// What a trial takes besides the passes, and a plan for each site of the model.
+const WORK: u64 = 60_000_000_000;
+/// What a trial takes besides the passes, and a plan for each operator of the model.
 const TRIAL: u64 = 50_000_000;
-const PLAN: u64 = 1_000_000;
+const PLAN: u64 = 200_000;
 
 /// What can be done to the units of a site.
 pub struct Can {
@@ -66,7 +66,7 @@ pub struct Trials<'a> {
 impl<'a> Trials<'a> {
     pub fn new(graph: &'a Traced<'a>, example: &'a Tensor) -> Self {
         let trial = Cost::of(graph).flops.saturating_mul(2).saturating_add(TRIAL);
-        let plan = PLAN.saturating_mul(graph.sites().len() as u64);
+        let plan = PLAN.saturating_mul(graph.operators() as u64);
         Self { graph, example, known: HashMap::new(), left: WORK, trial, plan, planned: 0 }
     }
 

@@ -77,6 +77,7 @@ impl Touched {
             Code::Module(methods) => self.places(graph, methods),
         };
         match found.as_slice() {
+            [] if self.shrinks => Ok(idle(graph).into_iter().collect()),
             [] => Ok(Vec::new()),
             _ if graph.unseen_allowed => Ok(found),
             [one] => Err(one.clone()),
@@ -114,6 +115,13 @@ impl Touched {
         }
         search.found.into_iter().map(|place| place.sentence).collect()
     }
+}
+
+/// Layers that did not run and are not concerned outside training: in training, which is not looked at, they may be.
+fn idle(graph: &Graph) -> Option<String> {
+    let idle: Vec<String> = graph.unread.iter().filter(|l| l.did_not_run()).map(|l| format!("`{}`", l.layer)).collect();
+    let training = "code that only runs in training mode is not looked at";
+    (!idle.is_empty()).then(|| format!("the traced pass did not run {}; {training}", super::list(&idle)))
 }
 
 /// What a network whose code cannot be seen says at least: the variables that nothing read.

@@ -19,6 +19,16 @@ pub struct UnreadLayer {
     pub reason: String,
 }
 
+/// Why a layer cannot be read that no operator of the pass reads.
+const IDLE: &str = "it did not run: another method or branch of the code, or a head that is for training only";
+
+impl UnreadLayer {
+    /// Whether nothing of it ran in the traced pass.
+    pub(crate) fn did_not_run(&self) -> bool {
+        self.reason == IDLE
+    }
+}
+
 /// How much of a model is audited.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
@@ -172,9 +182,7 @@ fn reader(graph: &Graph, makings: &[BTreeSet<usize>], parameter: usize) -> Optio
     let made = |v: &ValueId| graph.values[*v].fixed && makings[*v].contains(&parameter);
     let readers: Vec<usize> = (0..graph.ops.len()).filter(|&op| graph.ops[op].reads().any(|v| made(&v))).collect();
     if readers.is_empty() {
-        return Some(
-            "it did not run: another method or branch of the code, or a head that is for training only".to_string(),
-        );
+        return Some(IDLE.to_string());
     }
     let data = readers.iter().copied().filter(|&op| graph.flowing(op).next().is_some());
     if let Some(op) = data.clone().find(|&op| mixes(graph, op)) {

@@ -4,7 +4,7 @@
 use tch::nn::{self, Init, VarStore};
 use tch::{Device, Kind, Tensor};
 use tch_audit::edit::{NoOptimizer, PrunePlan, ZeroPlan};
-use tch_audit::graph::{Layout, Mask};
+use tch_audit::graph::{Layout, Mask, Site};
 use tch_audit::{Error, Model, Traced, UnitId};
 
 const RANDOM: Init = Init::Randn { mean: 0.0, stdev: 0.3 };
@@ -164,6 +164,18 @@ fn tokens_lie_where_their_patches_lie_and_what_is_no_picture_is_a_row() {
     }
 }
 
+/// The activation maps of a site on some images.
+fn maps(traced: &Traced<'_>, site: &Site, x: &Tensor) -> Tensor {
+    let mut maps = None;
+    let _ = traced
+        .read(std::slice::from_ref(site), x, |_, a| {
+            maps = Some(site.maps(a)?.copy());
+            Ok(())
+        })
+        .unwrap();
+    maps.unwrap()
+}
+
 #[test]
 fn positions_of_windows_are_put_where_they_lie() {
     type Reach = fn(&Tensor) -> Tensor;
@@ -186,14 +198,7 @@ fn positions_of_windows_are_put_where_they_lie() {
             let traced = Traced::new(&model, &x).unwrap();
             let site = traced.site("h").unwrap_or_else(|e| panic!("{name}: {e}")).clone();
             assert_eq!(site.size, (4, 6), "{name}");
-            let mut maps = None;
-            let _ = traced
-                .read(std::slice::from_ref(&site), &x, |_, a| {
-                    maps = Some(site.maps(a)?.copy());
-                    Ok(())
-                })
-                .unwrap();
-            assert!(close(&maps.unwrap(), &expected), "{name}");
+            assert!(close(&maps(&traced, &site, &x), &expected), "{name}");
         }
     }
 }
@@ -216,14 +221,7 @@ fn maps_of_a_network_that_turns_its_images_lie_on_the_images() {
         let model = Model::new(&vs, &net);
         let traced = Traced::new(&model, &x).unwrap();
         let site = traced.site("h").unwrap_or_else(|e| panic!("{name}: {e}")).clone();
-        let mut maps = None;
-        let _ = traced
-            .read(std::slice::from_ref(&site), &x, |_, a| {
-                maps = Some(site.maps(a)?.copy());
-                Ok(())
-            })
-            .unwrap();
-        assert!(close(&maps.unwrap(), &expected), "{name}");
+        assert!(close(&maps(&traced, &site, &x), &expected), "{name}");
     }
 }
 

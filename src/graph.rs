@@ -25,6 +25,7 @@ mod fixed;
 mod labels;
 pub(crate) mod layer;
 pub(crate) mod movement;
+mod names;
 pub(crate) mod ops;
 mod places;
 mod read;

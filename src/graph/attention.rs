@@ -1,6 +1,6 @@
 //! Attentions: where the heads are, and what each is made from.
 
-use super::{Graph, ValueId, layer, scope};
+use super::{Graph, ValueId, layer, names, scope};
 
 /// One attention that is computed head by head, `[N, heads, T, D]`.
 #[derive(Debug)]
@@ -63,10 +63,10 @@ fn attention(graph: &Graph, index: usize) -> Option<Attention> {
 fn scope_of(graph: &Graph, index: usize) -> Option<String> {
     let layer = |op: usize| {
         let parameter = graph.fixed(op).find_map(|v| graph.values[v].root)?;
-        layer::product_weight(graph, op).map(|_| layer::module(&graph.parameters[parameter]))
+        layer::product_weight(graph, op).map(|_| names::module(&graph.parameters[parameter]))
     };
     let before = (0..index).rev().find_map(layer)?;
     let after = (index + 1..graph.ops.len()).find_map(layer)?;
     let common = scope::common([before.as_str(), after.as_str()].into_iter());
-    if common.is_empty() { Some(scope::module_of(&before).to_string()).filter(|s| !s.is_empty()) } else { Some(common) }
+    if common.is_empty() { Some(names::module_of(&before).to_string()).filter(|s| !s.is_empty()) } else { Some(common) }
 }

@@ -1,7 +1,7 @@
 //! Which layers of a model an audit reaches, and why it does not reach the others: nothing is left out without a word.
 
 use super::site::Site;
-use super::{Graph, Op, Operand, Origin, ValueId, layer, ops};
+use super::{Graph, Op, Operand, Origin, ValueId, layer, names, ops};
 use crate::Model;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ pub(super) fn unread(graph: &Graph, model: &Model<'_>, reasons: &[(usize, String
     let left = |p: &usize| !seen.contains(p) && is_matrix(graph, model, *p) && !is_alias(*p);
     for p in (0..graph.parameters.len()).filter(left) {
         let Some(why) = reader(graph, &makings, p) else { continue };
-        let module = layer::module(&graph.parameters[p]);
+        let module = names::module(&graph.parameters[p]);
         let is_known = |name: &str| graph.layers.iter().any(|l| l.name == name);
         let name = if module.is_empty() || is_known(&module) { graph.parameters[p].clone() } else { module };
         let entry = others.entry(name.clone()).or_insert_with(|| {
@@ -138,7 +138,7 @@ pub(super) fn unread(graph: &Graph, model: &Model<'_>, reasons: &[(usize, String
     let others = order.into_iter().filter_map(|name| {
         let (mut parameters, reason) = others.remove(&name)?;
         // Its bias, and whatever else is its own.
-        let own = |p: &usize| layer::module(&graph.parameters[*p]) == name && !seen.contains(p);
+        let own = |p: &usize| names::module(&graph.parameters[*p]) == name && !seen.contains(p);
         parameters.extend((0..graph.parameters.len()).filter(own));
         Some(UnreadLayer { parameters: numbers(&parameters), layer: name, reason })
     });

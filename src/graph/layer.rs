@@ -1,6 +1,7 @@
 //! Layers: operators that multiply what flows through the model with weights, under the names of their weights.
 
-use super::{Graph, Operand, ValueId, ops, scope};
+use super::names::{layer_name, module, written};
+use super::{Graph, Operand, ValueId, ops};
 
 /// One use of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,27 +36,9 @@ pub(super) fn name(graph: &Graph, weight: usize, all: impl Iterator<Item = usize
     let full = |p: usize| graph.parameters[p].as_str();
     let (own, module) = (written(full(weight)), module(full(weight)));
     let is_weight = layer_name(&own) == module;
-    let others = all.filter(|&p| p != weight && self::module(full(p)) == module);
+    let others = all.filter(|&p| p != weight && super::names::module(full(p)) == module);
     let taken = others.into_iter().any(|p| layer_name(&written(full(p))) == module || !is_weight);
     if module.is_empty() || (taken && !is_weight) { own } else { module }
-}
-
-/// The module that a parameter belongs to. What a parametrisation computes belongs to the module that it does so for.
-pub(super) fn module(parameter: &str) -> String {
-    scope::module_of(&written(parameter)).to_string()
-}
-
-/// The name that a parameter had before it was parametrised: `conv.weight` for `conv.parametrizations.weight.original0`.
-fn written(parameter: &str) -> String {
-    let Some((module, rest)) = parameter.split_once("parametrizations.") else { return parameter.to_string() };
-    let own = rest.split('.').next().unwrap_or(rest);
-    format!("{module}{own}")
-}
-
-/// `a.conv1` for `a.conv1.weight`; the whole name for anything that is not called `weight`, or is one of its makings.
-fn layer_name(parameter: &str) -> &str {
-    let makings = [".weight", ".weight_v", ".weight_g", ".weight_orig"];
-    makings.into_iter().find_map(|end| parameter.strip_suffix(end)).unwrap_or(parameter)
 }
 
 /// The operators that multiply with weights.
@@ -169,19 +152,5 @@ pub(super) fn moved_on(graph: &Graph, value: ValueId) -> Vec<ValueId> {
         }
         value = next;
         values.push(value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parametrised_weights_belong_to_the_module_that_they_are_for() {
-        assert_eq!(written("a.conv.parametrizations.weight.original0"), "a.conv.weight");
-        assert_eq!(module("a.conv.parametrizations.weight.0._u"), "a.conv");
-        assert_eq!(module("parametrizations.w.original"), "");
-        assert_eq!(layer_name("a.weight_v"), "a");
-        assert_eq!(layer_name("a.in_proj_weight"), "a.in_proj_weight");
     }
 }

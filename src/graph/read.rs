@@ -236,7 +236,7 @@ impl<'r> Follower<'r> {
         }
         let in_place = ops::is_in_place(event.name(), event.overload());
         if !in_place && outputs.iter().all(|o| inputs.contains(o)) {
-            return Vec::new(); // nothing happened, as in Graph::trace
+            return Vec::new(); // nothing happened, as when it was written down
         }
         if inputs.iter().any(|n| !self.fixed.contains_key(n) && !self.flowing.contains(n)) {
             self.meet(event);

@@ -4,7 +4,8 @@
 //! follows; where two streams join, a stream that is only skipped past (the identity of a residual block) does not
 //! count, and the operator belongs to the parent of what is left.
 
-use super::{Graph, Origin, ValueId, layer, ops};
+use super::names::{self, module_of};
+use super::{Graph, Origin, ValueId, ops};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The module path of each operator, by the names of its parameters; `None` for pooling, reshaping and what follows them.
@@ -13,7 +14,7 @@ pub(super) fn paths(graph: &Graph) -> Vec<Option<String>> {
     let mut paths: Vec<Option<String>> = Vec::with_capacity(graph.ops.len());
     for (i, op) in graph.ops.iter().enumerate() {
         // Names without a module (constants, variables at the root of a store) say nothing.
-        let modules = graph.fixed(i).filter_map(|v| graph.values[v].root).map(|p| layer::module(&graph.parameters[p]));
+        let modules = graph.fixed(i).filter_map(|v| graph.values[v].root).map(|p| names::module(&graph.parameters[p]));
         let own: Vec<String> = modules.filter(|m| !m.is_empty()).collect();
         let path = if !own.is_empty() {
             Some(common(own.iter().map(String::as_str)))
@@ -25,11 +26,6 @@ pub(super) fn paths(graph: &Graph) -> Vec<Option<String>> {
         paths.push(path);
     }
     paths
-}
-
-/// The module that a parameter belongs to: its name without the last component.
-pub(super) fn module_of(parameter: &str) -> &str {
-    parameter.rsplit_once('.').map_or("", |(module, _)| module)
 }
 
 /// The value that leaves each scope, by the scope's name.

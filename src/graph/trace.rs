@@ -1,40 +1,11 @@
 //! One forward pass, written down.
 
 use super::code::Code;
-use super::{Graph, Op, Operand, Origin, Value, ValueId, batch, coverage, find, fixed, layer, ops};
+use super::{Graph, Op, Operand, Origin, Value, ValueId, ops};
 use crate::hook::{self, Arg, Event, Seen, ffi::storage_offset};
 use crate::{Error, Model, Result};
 use std::collections::HashMap;
 use tch::Tensor;
-
-impl Graph {
-    /// Runs `model` once on `example`, `[N, C, H, W]`, and writes down its operators and sites.
-    ///
-    /// # Errors
-    /// [`Error::Forward`] when the model does not accept the example.
-    pub(super) fn trace(model: &Model<'_>, example: &Tensor) -> Result<Graph> {
-        let input = model.prepare(example)?;
-        // A frozen TorchScript module shows other operators in its first two passes.
-        if model.parameters().is_empty() {
-            for _ in 0..2 {
-                let _ = model.run(&input).map_err(|error| model.explained(error, example))?;
-            }
-        }
-        let tracer = write_down(model, &input).map_err(|error| model.explained(error, example))?;
-        let mut graph = tracer.finish(model, input.size().first().copied().unwrap_or(1));
-        fixed::mark(&mut graph);
-        batch::find(&mut graph, model, &input)?;
-        graph.layers = layer::find(&graph);
-        let (sites, unread) = find::sites(&graph);
-        graph.sites = sites;
-        graph.unread = coverage::unread(&graph, model, &unread);
-        // What a frozen module reads cannot be edited, and has no names.
-        if graph.named() > 0 {
-            graph.code = Code::of(model, &input);
-        }
-        Ok(graph)
-    }
-}
 
 /// Runs a model and writes down its operators.
 pub(super) fn write_down(model: &Model<'_>, input: &Tensor) -> Result<Tracer> {
@@ -233,7 +204,8 @@ impl Tracer {
         outputs
     }
 
-    fn finish(self, model: &Model<'_>, batch: i64) -> Graph {
+    /// The graph, without what is found by looking at it.
+    pub fn finish(self, model: &Model<'_>, batch: i64) -> Graph {
         let outputs = self.outputs;
         let output = outputs.first().copied();
         let mut parameters: Vec<String> = model.parameters().iter().map(|(n, _)| n.clone()).collect();

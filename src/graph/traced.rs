@@ -1,6 +1,8 @@
 //! A model together with the graph of one of its passes: what can be read, masked and edited.
 
-use super::Graph;
+use super::code::Code;
+use super::trace::write_down;
+use super::{Graph, batch, coverage, find, fixed, layer};
 use crate::{Model, Result};
 use std::ops::Deref;
 use tch::Tensor;
@@ -35,7 +37,7 @@ impl<'m> Traced<'m> {
     /// # Errors
     /// [`Error::Forward`](crate::Error::Forward) when the model does not accept the example.
     pub fn new(model: &'m Model<'_>, example: &Tensor) -> Result<Self> {
-        Ok(Self { model, graph: Graph::trace(model, example)? })
+        Ok(Self { model, graph: graph_of(model, example)? })
     }
 
     /// Lets edits go on where code that did not run in the traced pass (a second method, the other side of an `if`) reads
@@ -68,4 +70,28 @@ impl Deref for Traced<'_> {
     fn deref(&self) -> &Graph {
         &self.graph
     }
+}
+
+/// The graph of one pass, with everything that is found by looking at it.
+fn graph_of(model: &Model<'_>, example: &Tensor) -> Result<Graph> {
+    let input = model.prepare(example)?;
+    // A frozen TorchScript module shows other operators in its first two passes.
+    if model.parameters().is_empty() {
+        for _ in 0..2 {
+            let _ = model.run(&input).map_err(|error| model.explained(error, example))?;
+        }
+    }
+    let tracer = write_down(model, &input).map_err(|error| model.explained(error, example))?;
+    let mut graph = tracer.finish(model, input.size().first().copied().unwrap_or(1));
+    fixed::mark(&mut graph);
+    batch::find(&mut graph, model, &input)?;
+    graph.layers = layer::find(&graph);
+    let (sites, unread) = find::sites(&graph);
+    graph.sites = sites;
+    graph.unread = coverage::unread(&graph, model, &unread);
+    // What a frozen module reads cannot be edited, and has no names.
+    if graph.named() > 0 {
+        graph.code = Code::of(model, &input);
+    }
+    Ok(graph)
 }

@@ -3,7 +3,7 @@
 //! A file that was traced before `model.eval()` trains for ever: its numbers are random, and what it says of an image
 //! depends on the others in its batch. The operators of the pass show it.
 
-use super::{Graph, Op, Operand, ValueId, scope};
+use super::{Graph, Op, Operand, ValueId, names};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -58,7 +58,7 @@ impl Graph {
     fn module(&self, op: usize) -> Option<&str> {
         let named = |(p, _): (usize, bool)| {
             let name = self.parameters[p].as_str();
-            match scope::module_of(name) {
+            match names::module_of(name) {
                 // A constant of the code: it says nothing of the place.
                 "" if p >= self.named() => None,
                 "" => Some(name),
